@@ -1,0 +1,43 @@
+"""The door: python3 -m alltoken_call, python3 path/to/alltoken_call, and the console script come in here.
+
+Nothing is imported from the working directory, whatever lies there, and nothing before --version is answered.
+"""
+
+import os
+import sys
+
+_HOME = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+
+def _clean_path() -> None:
+    """Put the package's parent where Python has put the working directory (-m) or the package itself (a directory).
+
+    There `errors` or `config` would shadow anyone's, and a stranger's sqlite3.py would run with our key.
+    """
+    if not __package__ or not (getattr(sys.flags, "safe_path", False) or sys.flags.isolated):
+        sys.path[0] = _HOME
+
+
+def entry() -> int:
+    """The process's exit status, after everything was written."""
+    if sys.argv[1:] == ["--version"] and sys.stdout is not None:
+        from alltoken_call import __version__
+
+        sys.stdout.write(f"alltoken-call {__version__}\n")
+        return 0
+    try:
+        from alltoken_call.cli import main
+        from alltoken_call.context import Context
+
+        context = Context.of_process()
+        context.signals.install()
+        status = main(sys.argv[1:], context)
+        context.signals.release()
+        return status
+    except KeyboardInterrupt:  # before the signals were ours
+        return 130
+
+
+if __name__ == "__main__":
+    _clean_path()
+    sys.exit(entry())

@@ -1,0 +1,204 @@
+"""Read argv, pick the command, and turn every outcome into an exit status.
+
+The command is picked by hand, since argparse's subparsers refuse words on both sides of an option; what follows the
+first `--` is cut off before parsing and appended as words, since argparse could still take it for an option's value.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import math
+
+from . import __version__, options
+from .errors import CallError, ExitStatus, Interrupted, UsageError
+from .output import Output
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
+
+    from .context import Context
+
+COMMANDS = ("chat",)
+EXIT_STATUSES = """\
+exit statuses:
+  0 done                          8 still pending; the resume command was printed
+  1 refused, or nothing to show   9 cut short; what arrived was kept
+  2 wrong usage, nothing sent    10 the task failed, was cancelled or expired
+  3 the network                  11 the result is gone
+  4 the key                      12 unknown whether the submit was accepted
+  5 the gateway failed           13 cannot write here
+  6 out of credit               130 interrupted, 143 terminated
+  7 rate-limited                141 the reader of stdout went away
+"""
+
+
+class Parser(argparse.ArgumentParser):
+    """An ArgumentParser whose refusals are `UsageError`s; help is printed by us, on the context's streams."""
+
+    def error(self, message: str) -> NoReturn:
+        """What argparse calls to refuse."""
+        raise UsageError(message, hint=self.format_usage().strip())
+
+
+def command_parser(name: str) -> Parser:
+    """The parser of one command, with the options that every command has."""
+    module = _module(name)
+    parser = Parser(
+        prog=f"alltoken-call {name}",
+        description=module.HELP,
+        epilog=f"example:\n  {module.EXAMPLE}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+        add_help=False,
+    )
+    module.add_arguments(parser)
+    common = parser.add_argument_group("on every command")
+    common.add_argument("-h", "--help", action="store_true", help="show this and exit")
+    common.add_argument("--json", action="store_true", help="print one JSON document")
+    common.add_argument("-q", "--quiet", action="store_true", help="no meta lines, no progress")
+    common.add_argument("-v", "--verbose", action="store_true", help="show requests on stderr, without secrets")
+    common.add_argument(
+        "--timeout",
+        metavar="SECONDS",
+        type=options.seconds,
+        default=120.0,
+        help="longest silence of the connection (120)",
+    )
+    common.add_argument("--max-wait", metavar="SECONDS", type=options.seconds, help="longest time for all of it")
+    common.add_argument("--dry-run", action="store_true", help="print the request, send nothing")
+    return parser
+
+
+def main(argv: list[str], context: Context) -> int:
+    """Run one command line; the exit status. Nothing but signals is raised."""
+    name = _command_name(argv)
+    if name is None:
+        output = Output(context, None, json_mode="--json" in argv)
+        return _ended(output, lambda: _without_command(argv, output))
+    head, words = _cut(argv[1:])
+    output = Output(context, name, _module(name).FIELDS, json_mode="--json" in head)
+    return _ended(output, lambda: _run(name, head, words, context, output))
+
+
+def _run(name: str, head: list[str], words: list[str], context: Context, output: Output) -> ExitStatus:
+    parser = command_parser(name)
+    args = parser.parse_intermixed_args(head)
+    args.words = [*args.words, *words]
+    output.json_mode, output.quiet, output.verbose = args.json, args.quiet, args.verbose
+    if args.help:
+        output.json_mode = False
+        output.line(parser.format_help().rstrip())
+        return ExitStatus.OK
+    module = _module(name)
+    max_wait = args.max_wait or getattr(module, "MAX_WAIT", math.inf)
+    context.deadline = context.clock() + max_wait
+    try:
+        status: ExitStatus = module.run(args, context, output)
+    except UsageError as error:
+        error.hint = error.hint or parser.format_usage().strip()
+        raise
+    output.report["ok"] = status is ExitStatus.OK
+    if output.json_mode and not args.dry_run:
+        output.document()
+    return status
+
+
+def _ended(output: Output, run: Any) -> int:
+    """What `run` returns, or the status of whatever ended it, told on stderr or in the JSON document."""
+    try:
+        try:
+            return int(run())
+        except Interrupted as signal:
+            error = CallError("stopped by a signal", code="interrupted", status=ExitStatus(signal.status))
+        except CallError as raised:
+            error = raised
+        except RecursionError:
+            error = CallError("a value is nested too deeply", code="protocol", status=ExitStatus.NETWORK)
+        except MemoryError:
+            error = CallError("out of memory", code="memory")
+        except Exception as bug:
+            if output.verbose:
+                raise
+            error = CallError(
+                f"{type(bug).__name__} in alltoken-call {__version__}",
+                code="bug",
+                hint="-v shows where; please report it",
+            )
+        if error.status is not ExitStatus.BROKEN_PIPE:
+            output.failed(error)
+            if output.json_mode:
+                output.document()
+        return int(error.status)
+    except CallError as unwritable:  # the document itself did not reach stdout
+        if unwritable.status is not ExitStatus.BROKEN_PIPE:
+            output.failed(unwritable)
+        return int(unwritable.status)
+
+
+def _command_name(argv: list[str]) -> str | None:
+    """The command that the first word names, plain or in its slash form (/alltoken-chat)."""
+    word = argv[0] if argv else ""
+    if word.startswith("/alltoken-"):
+        word = word.removeprefix("/alltoken-")
+    return word if word in COMMANDS else None
+
+
+def _cut(words: list[str]) -> tuple[list[str], list[str]]:
+    """What stands before the first `--`, made ready for argparse, and what stands behind it.
+
+    A bare --thinking becomes --thinking=, one before a word of digits --thinking=N: argparse's optional value
+    would eat any next word.
+    """
+    end = words.index("--") if "--" in words else len(words)
+    head: list[str] = []
+    for word in words[:end]:
+        if head and head[-1] == "--thinking=" and word.isascii() and word.isdigit():
+            head[-1] += word
+        else:
+            head.append("--thinking=" if word == "--thinking" else word)
+    return head, words[end + 1 :]
+
+
+def _without_command(argv: list[str], output: Output) -> ExitStatus:
+    if argv in (["--help"], ["-h"], ["help"]):
+        output.json_mode = False
+        output.line(_help())
+        return ExitStatus.OK
+    if argv == ["--version"]:
+        output.line(__version__)
+        return ExitStatus.OK
+    if not argv:
+        raise UsageError("no command", hint=_help())
+    if argv[0].startswith("-"):
+        raise UsageError(
+            f"{argv[0]!r} is no option here", hint="options stand behind the command: alltoken-call chat …"
+        )
+    import difflib
+
+    near = difflib.get_close_matches(argv[0].removeprefix("/alltoken-"), COMMANDS, 1)
+    hint = f"did you mean {near[0]}?" if near else f"the commands are {', '.join(COMMANDS)}"
+    raise UsageError(f"{argv[0]!r} is no command", hint=hint)
+
+
+def _help() -> str:
+    lines = [f"  {name:<8}{_module(name).HELP}" for name in COMMANDS]
+    return "\n".join(
+        [
+            "usage: alltoken-call COMMAND [OPTION]… [WORD]…",
+            "",
+            "One-shot calls to every model behind the AllToken gateway. The key comes from ALLTOKEN_API_KEY.",
+            "",
+            "commands:",
+            *lines,
+            "",
+            "alltoken-call COMMAND --help tells of one; --version of this program.",
+            "",
+            EXIT_STATUSES.rstrip(),
+        ]
+    )
+
+
+def _module(name: str) -> Any:
+    return importlib.import_module(f".commands.{name}", __package__)

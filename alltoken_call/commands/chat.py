@@ -1,0 +1,184 @@
+"""chat: one question to a language model, the answer as it is written."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+
+from .. import config, files, options, prompt
+from ..completion import FIELDS, PATH
+from ..errors import ApiError, ExitStatus, UsageError
+from ..fallback import ask_with_fallback
+from ..transport import Transport, parse_json
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+    from typing import Any
+
+    from ..completion import Completion
+    from ..context import Context
+    from ..output import Output
+
+__all__ = ["EXAMPLE", "FIELDS", "HELP", "add_arguments", "run"]
+HELP = "ask a language model"
+EXAMPLE = 'git diff | alltoken-call chat gpt-5.4-mini "write the commit message"'
+_IMAGES = {b"\x89PNG\r\n\x1a\n": "png", b"\xff\xd8\xff": "jpeg", b"GIF87a": "gif", b"GIF89a": "gif"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of chat."""
+    parser.add_argument("words", nargs="*", metavar="[MODEL] PROMPT", help="the question; - takes stdin's text")
+    asking = parser.add_argument_group("the question")
+    asking.add_argument("-m", "--model", metavar="ID", help="the model, whatever the first word looks like")
+    asking.add_argument("-s", "--system", metavar="TEXT", help="the system message")
+    asking.add_argument("-a", "--attach", metavar="FILE|URL", action="append", default=[], help="an image; repeatable")
+    asking.add_argument("--thread", metavar="FILE", help="a conversation: read, and rewritten with the new turn")
+    asking.add_argument("--tools", metavar="FILE", help="tools that the model may call: a JSON array")
+    tuning = parser.add_argument_group("the answer")
+    tuning.add_argument("-t", "--temperature", metavar="0-2", type=options.number(0, 2), help="0 is the most sober")
+    tuning.add_argument("--max-tokens", metavar="N", type=options.positive, help="the longest answer")
+    tuning.add_argument(
+        "--thinking", metavar="BUDGET", type=_budget, help="show the reasoning on stderr; a number after it: its tokens"
+    )
+    add_answer_arguments(tuning)
+
+
+def _budget(text: str) -> int:
+    return options.positive(text) if text else 0  # cli.py writes a bare --thinking as --thinking=
+
+
+def add_answer_arguments(group: argparse._ArgumentGroup) -> None:
+    """What chat and search have in common."""
+    group.add_argument(
+        "-p",
+        "--param",
+        metavar="KEY=VALUE",
+        type=options.field,
+        action="append",
+        default=[],
+        help="a request field; repeatable",
+    )
+    group.add_argument("--no-stream", action="store_true", help="ask for the answer in one piece")
+    group.add_argument(
+        "--fallback", metavar="auto|none|ID,…", default="auto", help="another model when all providers of this one fail"
+    )
+
+
+def run(args: argparse.Namespace, context: Context, output: Output) -> ExitStatus:
+    """Ask, show, and keep the thread."""
+    named, words = (None, args.words) if args.model else prompt.split_model(args.words)
+    model = args.model or named or config.default_model(context.environ, "chat")
+    output.report["model"] = model
+    messages = _read_thread(args.thread, args.system)
+    body: dict[str, Any] = {"model": model}
+    if args.tools:
+        body["tools"] = _read_json(args.tools, "--tools wants a JSON array of tools")
+    attached = [_attachment(item) for item in args.attach]
+    text = prompt.assemble(words, context, output)
+    messages.append({"role": "user", "content": [{"type": "text", "text": text}, *attached] if attached else text})
+    body["messages"] = messages
+    given = {"temperature": args.temperature, "max_tokens": args.max_tokens}
+    body |= {name: value for name, value in given.items() if value is not None}
+    if args.thinking is not None:
+        body["thinking"] = True
+        if args.thinking:
+            body["thinking_budget"] = args.thinking
+    if args.thread and not args.dry_run:
+        files.check_replaceable(args.thread)
+    try:
+        answer = send(args, context, output, body, show_reasoning=args.thinking is not None)
+    except ApiError as error:
+        if error.http == 404 and named:
+            error.hint = f"{named!r} was taken for the model; -m ID settles it, or put the whole prompt in quotes"
+        raise
+    if answer is None:
+        return ExitStatus.OK
+    for call in answer.tool_calls:
+        output.line(json.dumps(call))
+    if args.thread:
+        turn: dict[str, Any] = {"role": "assistant", "content": answer.text or None}
+        if answer.tool_calls:
+            turn["tool_calls"] = answer.tool_calls
+        files.replace(args.thread, (json.dumps([*messages, turn], indent=1) + "\n").encode("ascii"))
+    return ExitStatus.OK
+
+
+def send(
+    args: argparse.Namespace,
+    context: Context,
+    output: Output,
+    body: dict[str, Any],
+    *,
+    families: tuple[str, ...] = (),
+    show_reasoning: bool = False,
+) -> Completion | None:
+    """Complete the request with what chat and search share, and ask. None under --dry-run.
+
+    Warns of an answer that its finish reason calls incomplete, which is whole as far as the wire goes.
+    """
+    if args.no_stream:
+        body["stream"] = False
+    else:
+        body |= {"stream": True, "stream_options": {"include_usage": True}}
+    body |= dict(args.param)
+    if args.dry_run:
+        output.document({"method": "POST", "url": config.base_url(context.environ) + PATH, "body": body})
+        return None
+    transport = Transport(context, output, args.timeout)
+    output.check_stdout()
+    answer = ask_with_fallback(transport, output, body, args.fallback, families=families, show_reasoning=show_reasoning)
+    if answer.finish_reason == "length":
+        output.warning("the answer was stopped by the limit of tokens (finish_reason length): --max-tokens raises it")
+    elif answer.finish_reason == "content_filter":
+        output.warning("the answer was stopped by a content filter (finish_reason content_filter)")
+    elif not answer.text and not answer.tool_calls:
+        output.warning("the answer is empty")
+    return answer
+
+
+def _read_json(path: str, wanted: str) -> list[dict[str, Any]]:
+    try:
+        with open(path, "rb") as file:
+            value = parse_json(file.read())
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from None
+    except ValueError:
+        value = None
+    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+        raise UsageError(f"{path}: {wanted}")
+    return value
+
+
+def _read_thread(path: str | None, system: str | None) -> list[dict[str, Any]]:
+    """The messages of a thread, with `system` as the system message."""
+    messages: list[dict[str, Any]] = []
+    if path and os.path.exists(path) and os.path.getsize(path):
+        wanted = "--thread wants a JSON list of messages, each with a role"
+        messages = _read_json(path, wanted)
+        if not all(isinstance(message.get("role"), str) for message in messages):
+            raise UsageError(f"{path}: {wanted}")
+    if system is not None:
+        if messages and messages[0]["role"] == "system":
+            messages.pop(0)
+        messages.insert(0, {"role": "system", "content": system})
+    return messages
+
+
+def _attachment(item: str) -> dict[str, Any]:
+    """An image as a content part: a URL as it is, a local file as a data URL."""
+    url = item
+    if not item.lower().startswith(("https://", "http://")):
+        try:
+            with open(item, "rb") as file:
+                data = file.read()
+        except OSError as error:
+            raise UsageError(f"cannot read {item}: {error.strerror}") from None
+        kind = next((kind for magic, kind in _IMAGES.items() if data.startswith(magic)), None)
+        if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+            kind = "webp"
+        if kind is None:
+            raise UsageError(f"{item} is no PNG, JPEG, WebP or GIF image", hint="text goes into the prompt: - < FILE")
+        url = f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"
+    return {"type": "image_url", "image_url": {"url": url}}

@@ -1,0 +1,272 @@
+"""One streamed chat completion, from frames to text, usage and cost (chat and search).
+
+Whole means that `[DONE]` or a finish reason was seen. The gateway's cost comes in a comment after `[DONE]`, so
+reading goes on past it, for a bounded time: the server may keep the connection open without a word.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+
+from . import sse
+from .errors import ApiError, ExitStatus, NetworkError
+from .transport import LARGEST_JSON, api_error, parse_json, text_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from .output import Output
+    from .transport import Response, Transport
+
+PATH = "/v1/chat/completions"
+FIELDS = ("text", "reasoning", "tool_calls", "finish_reason", "served_model")
+COST_PATIENCE = 2.0  # seconds after [DONE] in which the cost comment may come
+USAGE_PATIENCE = 10.0  # seconds of silence after a finish reason, before which usage and [DONE] should have come
+
+
+class Completion:
+    """What one answer has said so far."""
+
+    def __init__(self, show_reasoning: Callable[[str], None]) -> None:
+        self.finish_reason: str | None = None
+        self.done = False
+        self.served_model: str | None = None
+        self.request_id: str | None = None
+        self.usage: dict[str, Any] | None = None
+        self.cost: object = None  # the gateway's figure, as it came
+        self.refusal: dict[str, Any] | None = None  # the frame that holds an error
+        self.understood = False  # at least one frame was of this protocol
+        self._settled = False  # the cost is the comment's, which nothing corrects
+        self._text = io.StringIO()
+        self._reasoning = io.StringIO()
+        self._show_reasoning = show_reasoning
+        self._fresh: list[str] = []
+        self._calls: dict[int, dict[str, Any]] = {}
+
+    @property
+    def whole(self) -> bool:
+        """Whether the answer is complete; usage and cost may still follow."""
+        return self.done or self.finish_reason is not None
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing more is worth waiting for."""
+        return self.refusal is not None or (self.done and self._settled)
+
+    @property
+    def begun(self) -> bool:
+        """Whether something of the answer arrived that stopping would cut."""
+        return bool(self._text.tell() or self._calls)
+
+    @property
+    def text(self) -> str:
+        """The answer so far."""
+        return self._text.getvalue()
+
+    @property
+    def tool_calls(self) -> list[dict[str, Any]]:
+        """The calls that the model wants made, in OpenAI's shape."""
+        return [call for _, call in sorted(self._calls.items())]
+
+    def take(self, item: sse.Event | sse.Comment) -> None:
+        """Take in one event or comment."""
+        if isinstance(item, sse.Comment):
+            self._comment(item.text.strip())
+        elif item.data == "[DONE]":
+            self.done = self.understood = True
+        else:
+            try:
+                frame = parse_json(item.data)
+            except ValueError:
+                return
+            if isinstance(frame, dict):
+                self.frame(frame)
+
+    def frame(self, frame: dict[str, Any]) -> None:
+        """Take in one chunk of a stream, or a whole answer that was not streamed."""
+        if frame.get("error"):
+            self.understood = True
+            self.refusal = frame
+            return
+        self.served_model = self.served_model or text_of(frame.get("model"))
+        self.request_id = self.request_id or text_of(frame.get("x-gateway-request-id"))
+        usage = frame.get("usage")
+        if isinstance(usage, dict):
+            self.usage = usage
+            if not self._settled and usage.get("cost") is not None:
+                self.cost = usage["cost"]
+        choices = frame.get("choices")
+        if not isinstance(choices, list):
+            return
+        self.understood = True
+        for choice in choices:
+            if isinstance(choice, dict):
+                self._choice(choice)
+
+    def drain(self) -> str:
+        """The text that arrived since the last call."""
+        fresh = "".join(self._fresh)
+        self._fresh.clear()
+        self._text.write(fresh)
+        return fresh
+
+    def _comment(self, text: str) -> None:
+        if not text.startswith("{"):  # keep-alives
+            return
+        try:
+            figures = parse_json(text)
+        except ValueError:
+            return
+        if isinstance(figures, dict) and "cost" in figures:
+            self.cost, self._settled = figures["cost"], True
+
+    def _choice(self, choice: dict[str, Any]) -> None:
+        delta = choice.get("delta") or choice.get("message")
+        if isinstance(delta, dict):
+            if text := _content(delta.get("content")):
+                self._fresh.append(text)
+            reasoning = delta.get("reasoning_content") or delta.get("reasoning")
+            if isinstance(reasoning, str) and reasoning:
+                self._reasoning.write(reasoning)
+                self._show_reasoning(reasoning)
+            calls = delta.get("tool_calls")
+            for position, call in enumerate(calls if isinstance(calls, list) else ()):
+                if isinstance(call, dict):
+                    self._call(call, position)
+        self.finish_reason = self.finish_reason or text_of(choice.get("finish_reason"))
+
+    def _call(self, piece: dict[str, Any], position: int) -> None:
+        index = piece.get("index")
+        blank = {"id": None, "type": "function", "function": {"name": "", "arguments": ""}}
+        call = self._calls.setdefault(index if isinstance(index, int) else position, blank)
+        call["id"] = call["id"] or text_of(piece.get("id"))
+        function = piece.get("function")
+        if isinstance(function, dict):
+            for name in ("name", "arguments"):
+                if isinstance(function.get(name), str):
+                    call["function"][name] += function[name]
+
+    def report(self, report: dict[str, Any]) -> None:
+        """Put what there is into the JSON document."""
+        self._text.write("".join(self._fresh))
+        self._fresh.clear()
+        report["text"] = self.text if self.whole or self._text.tell() else None
+        report["reasoning"] = self._reasoning.getvalue() or None
+        report["tool_calls"] = self.tool_calls or None
+        report["finish_reason"] = self.finish_reason
+        report["served_model"] = self.served_model
+        report["usage"] = self.usage
+        report["request_id"] = report["request_id"] or self.request_id
+
+
+def _content(content: object) -> str:
+    """The text of a delta: a string, or parts with a `text` each."""
+    if isinstance(content, str):
+        return content
+    parts = content if isinstance(content, list) else []
+    return "".join(part["text"] for part in parts if isinstance(part, dict) and isinstance(part.get("text"), str))
+
+
+def ask(transport: Transport, output: Output, body: dict[str, Any], *, show_reasoning: bool = False) -> Completion:
+    """Send one request and show its answer as it arrives; text, usage and cost end in the report.
+
+    Raises `ApiError` or `NetworkError`, with status 9 where text had begun.
+    """
+    answer = Completion(output.reasoning if show_reasoning else lambda _: None)
+    response = transport.stream(PATH, body)
+    output.report["request_id"] = response.request_id
+    try:
+        _receive(response, answer, output)
+        if answer.refusal is not None:
+            raise api_error(answer.refusal, 0, response.request_id, transport.key)
+    except (ApiError, NetworkError) as error:
+        if isinstance(error, NetworkError) and answer.whole:
+            return answer
+        error.request_id = error.request_id or response.request_id or answer.request_id
+        if answer.begun:
+            error.status = ExitStatus.CUT_SHORT
+            error.message = f"the answer was cut short: {error.message}"
+            error.hint = "what arrived was kept; running the command again asks, and pays, anew"
+        raise
+    finally:
+        response.close()
+        answer.report(output.report)
+        output.end_text()
+        _show_cost(answer, output)
+    return answer
+
+
+def _receive(response: Response, answer: Completion, output: Output) -> None:
+    """Read the answer to its end, showing text at once. Raises `NetworkError` where it is not whole."""
+    parser = sse.Parser()
+    first = b""
+    while data := response.read():
+        if not first and (first := data.lstrip()[:1]) == b"{":  # no stream: --no-stream, or a gateway that has none
+            _take_document(data + response.body(LARGEST_JSON), answer)
+            output.text(answer.drain())
+            return
+        try:
+            for item in parser.feed(data):
+                answer.take(item)
+        except sse.LimitExceeded as error:
+            raise NetworkError(str(error), code="protocol", sent=True) from None
+        finally:
+            output.text(answer.drain())
+        if answer.finished:
+            return
+        if answer.done:
+            response.limit(COST_PATIENCE, total=True)
+        elif answer.finish_reason:
+            response.limit(USAGE_PATIENCE)
+    if not answer.whole:
+        what = (
+            "the answer ended without [DONE] or a finish reason" if answer.understood else "this is no chat completion"
+        )
+        raise NetworkError(what, code="connection_lost" if answer.understood else "protocol", sent=True)
+
+
+def _take_document(data: bytes, answer: Completion) -> None:
+    try:
+        document = parse_json(data)
+    except ValueError:
+        document = None
+    if isinstance(document, dict):
+        answer.frame(document)
+    if not answer.understood:
+        raise NetworkError("this is no chat completion", code="protocol", sent=True)
+    answer.done = answer.refusal is None
+
+
+def _show_cost(answer: Completion, output: Output) -> None:
+    """The lines [usage] and [cost], and the cost's place in the report."""
+    if answer.usage is not None:
+        prompt, completion, total = tokens(answer.usage)
+        output.note("usage", f"prompt={prompt} completion={completion} total={total} model={output.report['model']}")
+    usd = _dollars(answer.cost)
+    output.report["cost"] = {"usd": usd, "source": usd and "gateway"}
+    output.note("cost", f"${usd} (gateway)" if usd else "unknown")
+
+
+def tokens(usage: dict[str, Any]) -> tuple[int | str, int | str, int | str]:
+    """Prompt, completion and total tokens of a usage object; "unknown" for what is no count."""
+    counts = [value if type(value := usage.get(name)) is int and value >= 0 else None for name in _TOKENS]
+    if counts[2] is None and counts[0] is not None and counts[1] is not None:
+        counts[2] = counts[0] + counts[1]
+    prompt, completion, total = ("unknown" if value is None else value for value in counts)
+    return prompt, completion, total
+
+
+_TOKENS = ("prompt_tokens", "completion_tokens", "total_tokens")
+
+
+def _dollars(cost: object) -> str | None:
+    """The gateway's figure to the digit where it is a plain decimal string, as a decimal string in any case."""
+    if isinstance(cost, str) and re.fullmatch(r"[0-9]{1,20}(\.[0-9]{1,30})?", cost):
+        return cost
+    from . import pricing
+
+    amount = pricing.amount(cost)
+    return None if amount is None else pricing.plain(amount)

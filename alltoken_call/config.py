@@ -1,0 +1,99 @@
+"""The key, the base URL, the paths and the default models, from an environment that is handed in."""
+
+from __future__ import annotations
+
+import os
+import re
+from urllib.parse import urlsplit
+
+from .errors import KeyProblem, UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+DEFAULT_BASE_URL = "https://api.alltoken.ai"
+DEFAULT_MODELS = {
+    "chat": "gpt-5.4-mini",
+    "image": "gpt-image-2",
+    "video": "seedance-1.5-pro",
+    "search": "deepseek-v4-pro",
+}
+
+
+def api_key(environ: Mapping[str, str]) -> str:
+    """The key from ALLTOKEN_API_KEY, stripped. Raises `KeyProblem` where it is missing or cannot be a header's value.
+
+    http.client would refuse such a value with an exception that quotes it, so it is checked first.
+    """
+    key = environ.get("ALLTOKEN_API_KEY", "").strip()
+    if not key:
+        raise KeyProblem(
+            "ALLTOKEN_API_KEY is not set", hint="export ALLTOKEN_API_KEY=… (AllToken → Settings → API keys)"
+        )
+    if not all("!" <= character <= "~" for character in key):
+        raise KeyProblem(
+            "ALLTOKEN_API_KEY holds a space, a line break or a character that is not ASCII; nothing was sent",
+            hint="copy the key again: it is one word of printable ASCII",
+        )
+    return key
+
+
+def is_loopback(host: str | None) -> bool:
+    """Whether `host` can only be this machine: localhost, 127.0.0.0/8 or ::1."""
+    return host in ("localhost", "::1") or bool(
+        re.fullmatch(r"127(\.(25[0-5]|2[0-4]\d|1?\d?\d)){3}", host or "", re.ASCII)
+    )
+
+
+def base_url(environ: Mapping[str, str]) -> str:
+    """The gateway's root without a trailing slash or /v1. Raises `UsageError`, which never quotes the value."""
+    value = environ.get("ALLTOKEN_BASE_URL", "").strip() or DEFAULT_BASE_URL
+    try:
+        # urlsplit drops tabs and line breaks in silence, so they are looked for first.
+        if not all("!" <= character <= "~" for character in value):
+            raise ValueError("it holds white space or a character that is not ASCII")
+        parts = urlsplit(value)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("it must look like https://host")
+        if parts.port == 0:
+            raise ValueError("its port is 0")
+        if "@" in parts.netloc or parts.query or parts.fragment:
+            raise ValueError("it may hold no user, query or fragment")
+        if parts.scheme == "http" and not is_loopback(parts.hostname):
+            raise ValueError("http:// is for loopback only, since the key would travel in clear")
+    except ValueError as error:
+        raise UsageError(
+            f"ALLTOKEN_BASE_URL cannot be used: {error}", hint=f"the default is {DEFAULT_BASE_URL}"
+        ) from None
+    return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/').removesuffix('/v1').rstrip('/')}"
+
+
+def default_model(environ: Mapping[str, str], command: str) -> str:
+    """The model to use where the command line names none."""
+    return environ.get(f"ALLTOKEN_{command.upper()}_MODEL", "").strip() or DEFAULT_MODELS[command]
+
+
+def state_dir(environ: Mapping[str, str]) -> str | None:
+    """Where the ledger and the spools live; None where the environment knows no home.
+
+    XDG's rule: a relative path is invalid and ignored. https://specifications.freedesktop.org/basedir-spec/
+    """
+    if os.name == "nt":
+        candidates = [environ.get("LOCALAPPDATA", "")]
+    else:
+        home = environ.get("HOME", "")
+        candidates = [environ.get("XDG_STATE_HOME", ""), home and os.path.join(home, ".local", "state")]
+    for candidate in candidates:
+        if os.path.isabs(candidate):
+            return os.path.join(candidate, "alltoken-call")
+    return None
+
+
+def ledger_path(environ: Mapping[str, str]) -> str | None:
+    """The ledger's path; None where it is off or has no place."""
+    value = environ.get("ALLTOKEN_LEDGER", "")
+    if value:
+        return None if value == "off" else value
+    state = state_dir(environ)
+    return state and os.path.join(state, "ledger.db")

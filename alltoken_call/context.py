@@ -1,0 +1,141 @@
+"""What a command is given instead of `sys`, `os.environ` and `time`: streams, environment, clocks, signals.
+
+Tests hand in their own. The process's own context is made once, in `Context.of_process`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import random
+import signal
+import sys
+import time
+
+from .errors import Interrupted
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from types import FrameType
+    from typing import TextIO
+
+
+class Signals:
+    """Turns SIGINT, SIGTERM and SIGHUP into `Interrupted`, and holds them back while a result is being saved."""
+
+    def __init__(self) -> None:
+        self._held = False
+        self._pending: int | None = None
+
+    def install(self) -> None:
+        """Take over the signals. One that is ignored (nohup, a shell's background job) stays ignored."""
+        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+            signum = getattr(signal, name, None)
+            if signum is not None and signal.getsignal(signum) is not signal.SIG_IGN:
+                signal.signal(signum, self._arrived)
+
+    @staticmethod
+    def release() -> None:
+        """Give the signals back their defaults: a second one ends the process while the first is being told of."""
+        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+            signum = getattr(signal, name, None)
+            if signum is not None and signal.getsignal(signum) is not signal.SIG_IGN:
+                signal.signal(signum, signal.SIG_DFL)
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Within this block a signal waits; it is raised when the block has ended well."""
+        self._held = True
+        try:
+            yield
+        finally:
+            self._held = False
+        if self._pending is not None:
+            raise Interrupted(self._pending)
+
+    def _arrived(self, signum: int, _frame: FrameType | None) -> None:
+        if self._held:
+            self._pending = signum
+        else:
+            raise Interrupted(signum)
+
+
+class Context:
+    """The world as one command sees it.
+
+    `clock` counts seconds for deadlines and never goes back, `now` is the time since the epoch, `chance` gives
+    numbers in [0, 1). `program` is how we were started, as words for a shell. A closed stream is None.
+    """
+
+    def __init__(
+        self,
+        *,
+        stdin: TextIO | None,
+        stdout: TextIO | None,
+        stderr: TextIO | None,
+        environ: Mapping[str, str],
+        program: list[str],
+        signals: Signals | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] = time.time,
+        sleep: Callable[[float], None] = time.sleep,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self.stdin = stdin
+        self.stdout = stdout
+        self.stderr = stderr
+        self.environ = environ
+        self.program = program
+        self.signals = signals or Signals()
+        self.clock = clock
+        self.now = now
+        self.sleep = sleep
+        self.chance = chance
+        self.deadline = math.inf  # an instant of `clock`, from --max-wait
+
+    def left(self) -> float:
+        """Seconds until the deadline."""
+        return self.deadline - self.clock()
+
+    @classmethod
+    def of_process(cls) -> Context:
+        """The real thing. A closed stdin, stdout or stderr gets /dev/null as its descriptor, so that no socket or
+        database of ours takes its number and receives what something prints."""
+        with contextlib.suppress(OSError):
+            descriptor = os.open(os.devnull, os.O_RDWR)
+            while descriptor <= 2:
+                descriptor = os.dup(descriptor)
+            os.close(descriptor)
+        return cls(
+            stdin=sys.stdin,
+            stdout=sys.stdout,
+            stderr=sys.stderr,
+            environ=os.environ,
+            program=_program(sys.argv[0]),
+            signals=Signals(),
+        )
+
+
+def _program(script: str) -> list[str]:
+    """The words that start us again: the console script by its name where PATH finds it, else by its path, and
+    the directory or zip file form with the interpreter before it."""
+    path = os.path.abspath(script)
+    if os.path.basename(path) == "__main__.py":  # python3 -m alltoken_call
+        path = os.path.dirname(path)
+    if os.path.isdir(path) or path.endswith((".py", ".pyz")):
+        return [sys.executable or "python3", path]
+    for folder in os.environ.get("PATH", "").split(os.pathsep):
+        candidate = os.path.join(folder, os.path.basename(path))
+        if os.access(candidate, os.X_OK):
+            return [os.path.basename(path)] if os.path.samefile(candidate, path) else [path]
+    return [path]
+
+
+def is_terminal(stream: TextIO | None) -> bool:
+    """Whether `stream` is open on a terminal."""
+    try:
+        return stream is not None and stream.isatty()
+    except ValueError:  # closed
+        return False

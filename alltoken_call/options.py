@@ -1,0 +1,76 @@
+"""What the values on a command line may be: checked here, refused with the reason, before anything is sent."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+_RESERVED = ("model", "messages", "stream", "stream_options", "n")
+
+
+def integer(text: str) -> int:
+    """A whole number of ASCII digits, with a minus perhaps; `int` takes `1_000` and other scripts' digits."""
+    digits = text.removeprefix("-")
+    if not (digits.isascii() and digits.isdigit() and len(digits) <= 15):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number")
+    return int(text)
+
+
+def positive(text: str) -> int:
+    """A whole number from 1 upwards."""
+    value = integer(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not 1 or more")
+    return value
+
+
+def number(low: float, high: float) -> Callable[[str], float]:
+    """A finite number from `low` to `high`; `float` takes nan, inf and `1_0`."""
+
+    def check(text: str) -> float:
+        try:
+            value = float(text) if text.isascii() and "_" not in text else math.nan
+        except ValueError:
+            value = math.nan
+        if not low <= value <= high or math.isinf(value):
+            limits = f"of {low:g} or more" if math.isinf(high) else f"from {low:g} to {high:g}"
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number {limits}")
+        return value
+
+    return check
+
+
+def seconds(text: str) -> float:
+    """A time in seconds, more than zero. A socket's timeout has room for some 292 years and select's for less."""
+    return number(0.001, 1e7)(text)
+
+
+def field(text: str) -> tuple[str, Any]:
+    """A request field KEY=VALUE: VALUE is JSON where it parses strictly, else the string that it is."""
+    key, equals, value = text.partition("=")
+    key = key.strip()
+    if not equals or not key:
+        raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE")
+    if key in _RESERVED:
+        raise argparse.ArgumentTypeError(
+            f"{key!r} is not for -p: {'use -m' if key == 'model' else 'the command sets it'}"
+        )
+    try:
+        return key, json.loads(value, parse_constant=_no_number, parse_float=_float)
+    except (ValueError, RecursionError):
+        return key, value
+
+
+def _no_number(text: str) -> float:
+    raise argparse.ArgumentTypeError(f"{text} is not a JSON number")
+
+
+def _float(text: str) -> float:
+    value = float(text)
+    return value if math.isfinite(value) else _no_number(text)

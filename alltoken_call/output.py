@@ -1,0 +1,237 @@
+"""stdout and stderr: the result as text or as one JSON document, meta lines, progress, and making text inert.
+
+Everything that a command says goes through one `Output`. stdout carries the result alone, byte for byte in a pipe;
+on a terminal, and always on stderr, characters that could drive the terminal are escaped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+
+from .context import is_terminal
+from .errors import CallError, ExitStatus, OutputError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, TextIO
+
+    from .context import Context
+
+# C0 but newline and tab, DEL, C1, and the bidirectional controls (Unicode UAX #9 §2).
+_DRIVING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+_ALWAYS = ("ok", "command", "model", "usage", "cost", "request_id", "error")
+_COLOURS = {"error": "31", "warning": "33"}
+
+
+def inert(text: str) -> str:
+    """`text` with every character that could drive a terminal escaped."""
+    return _DRIVING.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
+
+
+def one_line(text: str, limit: int = 1000) -> str:
+    """A remote text as part of a line of ours: no line breaks with which it could pose as another line."""
+    text = " ".join(text.split())
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def redacted(text: str, secret: str) -> str:
+    """`text` without `secret`, which gateways like to quote in errors. A secret of under 6 characters is none."""
+    return text.replace(secret, "[key]") if len(secret) >= 6 else text
+
+
+class Output:
+    """What one command shows. `report` is the JSON document in the making; it is also what the ledger records."""
+
+    def __init__(
+        self,
+        context: Context,
+        command: str | None,
+        fields: tuple[str, ...] = (),
+        *,
+        json_mode: bool = False,
+        quiet: bool = False,
+        verbose: bool = False,
+    ) -> None:
+        self.json_mode = json_mode
+        self.quiet = quiet
+        self.verbose = verbose
+        self.report: dict[str, Any] = dict.fromkeys((*_ALWAYS, *fields))
+        self.report |= {"ok": False, "command": command, "cost": {"usd": None, "source": None}}
+        self._stdout = context.stdout
+        self._stderr = context.stderr
+        self._secret = context.environ.get("ALLTOKEN_API_KEY", "").strip()
+        self._to_terminal = is_terminal(context.stdout)
+        self._lively = is_terminal(context.stderr) and not context.environ.get("NO_COLOR")
+        self._half = ""  # a high surrogate whose other half comes with the next delta
+        self._column = 0  # 0 where stdout stands at the beginning of a line
+        self._living = False  # a progress line stands on the terminal
+        self._unended = False  # stderr stands inside a line of reasoning
+
+    def check_stdout(self) -> None:
+        """Raise `OutputError` where stdout is closed: it is noticed before anything is sent."""
+        if self._stdout is None:
+            raise OutputError("stdout is closed")
+
+    @property
+    def stdout_is_terminal(self) -> bool:
+        """Whether a person watches stdout."""
+        return self._to_terminal
+
+    # stdout
+
+    def text(self, text: str) -> None:
+        """A piece of the answer, shown at once. Held in the report alone under --json."""
+        if self.json_mode or not text:
+            return
+        text = self._half + text
+        self._half = ""
+        if "\ud800" <= text[-1] <= "\udbff":
+            self._half, text = text[-1], text[:-1]
+        self._show(text)
+
+    def end_text(self) -> None:
+        """End the answer with a newline, unless it has one or is empty."""
+        if self._half:
+            self._half = ""
+            self._show("\ufffd")
+        if self._column:
+            self._show("\n")
+
+    def line(self, text: str) -> None:
+        """One line of the result."""
+        if not self.json_mode:
+            self._show(text + "\n")
+
+    def document(self, document: Any = None) -> None:
+        """The one JSON document of stdout: the report where none is given."""
+        self._show(json.dumps(self.report if document is None else document, allow_nan=False) + "\n")
+
+    def binary(self, data: bytes) -> None:
+        """Bytes of a file for stdout."""
+        self._write(data)
+
+    def _show(self, text: str) -> None:
+        if not text:
+            return
+        self._column = int(not text.endswith("\n"))
+        encoding = "utf-8"
+        if self._to_terminal and self._stdout is not None:
+            text, encoding = inert(text), self._stdout.encoding
+        try:
+            data = text.encode(encoding)
+        except UnicodeEncodeError:  # halves of a surrogate pair from two deltas, a lone half, or a narrow terminal
+            text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+            data = text.encode(encoding, "backslashreplace")
+        self._write(data)
+
+    def _write(self, data: bytes) -> None:
+        self._clear()
+        self.check_stdout()
+        stream: TextIO = self._stdout  # type: ignore[assignment]  # check_stdout has seen to it
+        try:
+            try:
+                stream.buffer.write(data)
+                stream.buffer.flush()
+            except BlockingIOError:  # somebody made the pipe non-blocking; what was not written waits in the buffer
+                os.set_blocking(stream.fileno(), True)
+                stream.buffer.flush()
+        except (OSError, ValueError) as error:
+            _silence(stream)
+            self._stdout = None
+            self._column = 0
+            if isinstance(error, BrokenPipeError):
+                self._stderr = None  # status 141 says it all
+                raise CallError("", status=ExitStatus.BROKEN_PIPE, code="broken_pipe") from None
+            reason = getattr(error, "strerror", None) or "closed"
+            raise OutputError(f"cannot write to stdout: {reason}") from None
+
+    # stderr
+
+    def note(self, tag: str, text: str) -> None:
+        """A meta line `[tag] text`; --quiet drops it."""
+        if not self.quiet:
+            self.say(f"[{tag}] {text}")
+
+    def debug(self, text: str) -> None:
+        """A line for --verbose."""
+        if self.verbose:
+            self.say(f"[http] {text}")
+
+    def warning(self, text: str) -> None:
+        """A line that stays under --quiet."""
+        self.say(f"[warning] {text}")
+
+    def say(self, text: str) -> None:
+        """A line on stderr, also under --quiet."""
+        self._clear()
+        text = inert(text)
+        if self._lively and text.startswith("["):
+            tag, _, rest = text[1:].partition("]")
+            if tag in _COLOURS:
+                text = f"\x1b[{_COLOURS[tag]}m[{tag}]\x1b[0m{rest}"
+        self._emit(("\n" if self._unended else "") + text + "\n")
+        self._unended = False
+
+    def reasoning(self, text: str) -> None:
+        """A piece of the model's reasoning, as it comes."""
+        if text and not self.quiet:
+            self._clear()
+            self._unended = not text.endswith("\n")
+            self._emit(inert(text))
+
+    def progress(self, text: str) -> None:
+        """The living line: replaced by the next, gone before anything else is written. Only on a terminal."""
+        if self._lively and not self.quiet:
+            self._living = True
+            self._emit(f"\r{one_line(inert(text), 78)}\x1b[K")
+
+    @property
+    def lively(self) -> bool:
+        """Whether `progress` shows anything."""
+        return self._lively and not self.quiet
+
+    def failed(self, error: CallError) -> None:
+        """Tell of the end that `error` is, and put it into the report."""
+        message = one_line(redacted(error.message, self._secret))
+        self.report["request_id"] = error.request_id or self.report["request_id"]
+        self.report["error"] = {
+            "code": error.code,
+            "type": error.type,
+            "message": message,
+            "status": error.http,
+            "request_id": self.report["request_id"],
+            "hint": error.hint,
+        }
+        about = " ".join(str(part) for part in (error.http, error.type) if part)
+        self.say(f"[error] {error.code}{f' ({about})' if about else ''}: {message}")
+        if self.report["request_id"]:
+            self.say(f"request_id: {one_line(str(self.report['request_id']), 200)}")
+        if error.hint:
+            self.say(error.hint)
+
+    def _clear(self) -> None:
+        if self._living:
+            self._living = False
+            self._emit("\r\x1b[K")
+
+    def _emit(self, text: str) -> None:
+        if self._stderr is None:
+            return
+        try:
+            text = redacted(text, self._secret)
+            self._stderr.buffer.write(text.encode(self._stderr.encoding, "backslashreplace"))
+            self._stderr.buffer.flush()
+        except (OSError, ValueError):  # nobody listens any more: no reason to fail
+            _silence(self._stderr)
+            self._stderr = None
+
+
+def _silence(stream: TextIO) -> None:
+    """Point a broken stream's descriptor at /dev/null, so that the flush at exit cannot fail (status 120)."""
+    with contextlib.suppress(OSError, ValueError):
+        descriptor = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(descriptor, stream.fileno())
+        os.close(descriptor)

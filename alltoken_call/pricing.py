@@ -1,0 +1,76 @@
+"""Catalog prices and decimal arithmetic. A price that cannot be found is unknown, never zero; a price of 0 is free.
+
+The catalog's field names have changed over time (PROTOCOL: Models), so every known name and wrapping is tried.
+"""
+
+from __future__ import annotations
+
+import decimal
+from decimal import Decimal
+
+from .transport import text_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from .transport import Transport
+
+CATALOG = "/api-account/models"
+_IDS = ("id", "model_id", "model_path", "name")
+_NAMES = (("input_price", "prompt_price"), ("output_price", "completion_price"))
+_EXACT = decimal.Context(prec=60)
+
+
+def entries(document: object) -> list[dict[str, Any]]:
+    """The models of a list in any of its shapes: bare, or under `data`; what is not an object is passed over."""
+    while isinstance(document, dict):
+        document = document.get("data")
+    return [entry for entry in document if isinstance(entry, dict)] if isinstance(document, list) else []
+
+
+def model_id(entry: dict[str, Any]) -> str | None:
+    """The id of a model's entry, under whichever name it has."""
+    return next((value for name in _IDS if (value := text_of(entry.get(name)))), None)
+
+
+def amount(value: object) -> Decimal | None:
+    """A sum of US dollars, from a number or a decimal string; None for anything else, negative or not finite."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return None
+    text = str(value).strip()
+    try:
+        number = Decimal(text) if text.isascii() and len(text) <= 40 and "_" not in text else None
+    except decimal.InvalidOperation:
+        return None
+    # An exponent of thousands would print as thousands of zeros.
+    usable = number is not None and number.is_finite() and number >= 0 and abs(number.adjusted()) < 30
+    return number if usable else None
+
+
+def plain(value: Decimal) -> str:
+    """A decimal without an exponent: 0.0000188."""
+    return format(value, "f")
+
+
+def prices(entry: dict[str, Any]) -> tuple[Decimal | None, Decimal | None]:
+    """Input and output price in dollars per 1M tokens; None where unknown."""
+    inner = [value for name in ("pricing", "data") if isinstance(value := entry.get(name), dict)]
+    places = [entry, *inner, *(value for place in inner if isinstance(value := place.get("pricing"), dict))]
+    found = [
+        next((price for place in places for name in names if (price := amount(place.get(name))) is not None), None)
+        for names in _NAMES
+    ]
+    return found[0], found[1]
+
+
+def total(tokens: tuple[int, int], per_million: tuple[Decimal, Decimal]) -> Decimal:
+    """The exact price of prompt and completion tokens, in dollars."""
+    parts = [_EXACT.multiply(Decimal(count), price) for count, price in zip(tokens, per_million)]
+    return _EXACT.scaleb(_EXACT.add(*parts), -6)
+
+
+def catalog(transport: Transport) -> dict[str, dict[str, Any]]:
+    """Every entry of the public catalog by its id. No key is sent. Raises as `Transport.get`."""
+    listed = entries(transport.get(CATALOG))
+    return {name: entry for entry in listed if (name := model_id(entry))}

@@ -1,0 +1,115 @@
+"""Server-sent events by WHATWG's rules: bytes in, events and comments out.
+
+Strategy: `feed` takes whatever a read gave, splits it into lines with `bytes.splitlines` (which for bytes splits at
+LF, CR and CRLF only, so U+2028 and vertical tabs stay text), and interprets each whole line. The rest of an
+unfinished line waits in a bytearray. An event that the stream's end leaves unfinished is dropped, as the standard
+demands. Parsing never reads and never logs. https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+LIMIT = 8 << 20  # bytes: one line, or the data of one event; a whole answer of a million tokens fits
+_BOM = b"\xef\xbb\xbf"
+
+
+class Event:
+    """One dispatched event: its data (lines joined by LF), its type, and the last event id seen."""
+
+    __slots__ = ("data", "id", "type")
+
+    def __init__(self, data: str, type: str = "message", id: str = "") -> None:
+        self.data = data
+        self.type = type
+        self.id = id
+
+
+class Comment:
+    """One comment line, without its colon. The standard ignores them; the gateway hides the cost in one."""
+
+    __slots__ = ("text",)
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+
+class LimitExceeded(ValueError):
+    """A line or an event is larger than `LIMIT`."""
+
+
+class Parser:
+    """The state of one stream. `retry` is the reconnection time in milliseconds, where the stream set one."""
+
+    def __init__(self, limit: int = LIMIT) -> None:
+        self.retry: int | None = None
+        self._limit = limit
+        self._tail = bytearray()  # an unfinished line
+        self._skip_lf = False  # the last read ended in CR: an LF at the start of the next belongs to it
+        self._first = True  # the next line is the first: a BOM may stand before it
+        self._data: list[str] = []
+        self._size = 0
+        self._type = ""
+        self._id = ""
+
+    def feed(self, data: bytes) -> Iterator[Event | Comment]:
+        """The events and comments that `data` completes, in order. Raises `LimitExceeded`."""
+        if self._skip_lf and data:
+            self._skip_lf = False
+            if data.startswith(b"\n"):
+                data = data[1:]
+        if b"\n" not in data and b"\r" not in data:
+            self._tail += data
+            self._check(len(self._tail))
+            return
+        if self._tail:
+            data = bytes(self._tail + data)
+            self._tail.clear()
+        lines = data.splitlines()
+        if data.endswith(b"\r"):
+            self._skip_lf = True
+        elif not data.endswith(b"\n"):
+            self._tail += lines.pop()
+            self._check(len(self._tail))
+        for line in lines:
+            self._check(len(line))
+            item = self._line(line)
+            if item is not None:
+                yield item
+
+    def _check(self, size: int) -> None:
+        if size > self._limit:
+            raise LimitExceeded(f"a line or an event of more than {self._limit} bytes")
+
+    def _line(self, line: bytes) -> Event | Comment | None:
+        if self._first:
+            self._first = False
+            line = line.removeprefix(_BOM)
+        if not line:
+            return self._dispatch()
+        # Decoding line by line equals decoding the stream: neither LF nor CR occurs inside a UTF-8 sequence.
+        name, _, value = line.decode("utf-8", "replace").partition(":")
+        if not name and line.startswith(b":"):
+            return Comment(value)
+        self._field(name, value.removeprefix(" "))
+        return None
+
+    def _field(self, name: str, value: str) -> None:
+        if name == "data":
+            self._size += len(value) + 1
+            self._check(self._size)
+            self._data.append(value)
+        elif name == "event":
+            self._type = value
+        elif name == "id":
+            if "\0" not in value:
+                self._id = value
+        elif name == "retry" and value.isascii() and value.isdigit() and len(value) < 10:
+            self.retry = int(value)
+
+    def _dispatch(self) -> Event | None:
+        data, type_ = self._data, self._type
+        self._data, self._size, self._type = [], 0, ""
+        return Event("\n".join(data), type_ or "message", self._id) if data else None

@@ -1,0 +1,570 @@
+"""A loopback AllToken gateway: faithful by default, scriptable down to raw bytes, and runnable.
+
+    python3 -m tests.gateway chat gpt-5.4-mini "hi"     start it, run the command against it, stop it
+    python3 -m tests.gateway                            serve, and print what to export
+
+In tests: `gateway.on("POST /v1/chat/completions", step, …)` answers the next requests by the given steps, each a
+function of the `Exchange`; `gateway.requests` holds what came.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import http.server
+import json
+import os
+import re
+import socket
+import ssl
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import zlib
+from collections import deque
+from collections.abc import Callable, Iterable
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+KEY = "loopback-test-key"
+PRICES = {  # dollars per 1M tokens, as the public catalog gives them
+    "gpt-5.4": ("1.2500000000", "10.0000000000"),
+    "gpt-5.4-mini": ("0.2000000000", "1.2500000000"),
+    "gpt-5.4-nano": ("0.0500000000", "0.4000000000"),
+    "claude-haiku-4-5": ("0.8000000000", "4.0000000000"),
+    "claude-sonnet-4-6": ("3.0000000000", "15.0000000000"),
+    "deepseek-v4-pro": ("0.2700000000", "1.1000000000"),
+    "deepseek-v3.2": ("0.1400000000", "0.2800000000"),
+    "qwen3.6-flash": ("0.0500000000", "0.2000000000"),
+    "glm-5.1": (None, None),
+}
+MODALITIES = {"gpt-image-2": "image", "wan2.7-image": "image", "seedance-1.5-pro": "video", "seedance-2.0": "video"}
+CHAT = "POST /v1/chat/completions"
+Step = Callable[["Exchange"], None]
+
+
+class Exchange:
+    """One request, and the means to answer it well or badly."""
+
+    def __init__(self, gateway: Gateway, handler: http.server.BaseHTTPRequestHandler, body: bytes) -> None:
+        self.gateway = gateway
+        self.method = handler.command
+        self.path, _, self.query = handler.path.partition("?")
+        self.headers = handler.headers
+        self.body = body
+        self.at = time.monotonic()
+        self._handler = handler
+        self._socket = handler.connection
+
+    @property
+    def json(self) -> Any:
+        """The request's body as JSON."""
+        return json.loads(self.body)
+
+    def raw(self, data: bytes) -> None:
+        """Send bytes as they are."""
+        self._socket.sendall(data)
+
+    def head(self, status: int = 200, headers: dict[str, str] | None = None, *, chunked: bool = False) -> None:
+        """Send a status line and headers."""
+        lines = [f"HTTP/1.1 {status} Status", "Connection: close", "x-request-id: req_loopback_1"]
+        if chunked:
+            lines += ["Content-Type: text/event-stream", "Transfer-Encoding: chunked"]
+        lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
+        self.raw("\r\n".join([*lines, "", ""]).encode("latin-1"))
+
+    def chunk(self, data: bytes) -> None:
+        """Send one chunk of the chunked transfer coding."""
+        self.raw(b"%x\r\n%s\r\n" % (len(data), data))
+
+    def event(self, value: object) -> None:
+        """Send one event with `value` as its JSON data, in a chunk of its own."""
+        self.chunk(b"data: " + json.dumps(value).encode() + b"\n\n")
+
+    def end(self) -> None:
+        """End a chunked body."""
+        self.raw(b"0\r\n\r\n")
+
+    def reply(self, status: int, value: object, headers: dict[str, str] | None = None) -> None:
+        """Send a whole JSON answer."""
+        data = value if isinstance(value, bytes) else json.dumps(value).encode()
+        base = {"Content-Type": "application/json", "Content-Length": str(len(data))}
+        self.head(status, base | (headers or {}))
+        self.raw(data)
+
+    def refuse(self, status: int, code: str, type_: str, message: str, **extra: object) -> None:
+        """Send an error in the gateway's envelope."""
+        inner = {
+            "code": code,
+            "type": type_,
+            "message": message,
+            "param": None,
+            "request_id": "req_loopback_1",
+            **extra,
+        }
+        self.reply(status, {"error": inner})
+
+    def reset(self) -> None:
+        """End the connection with RST."""
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._handler.wfile.close()
+        self._handler.rfile.close()
+        self._socket.close()
+
+    def hold(self) -> None:
+        """Say nothing until the client goes away or the gateway stops."""
+        self._socket.settimeout(0.05)
+        while not self.gateway.stopping.is_set():
+            try:
+                if not self._socket.recv(1):
+                    return
+            except TimeoutError:
+                continue
+            except OSError:
+                return
+
+
+def reply(status: int, value: object, headers: dict[str, str] | None = None) -> Step:
+    """A step: a whole JSON answer, or bytes with a Content-Length."""
+    return lambda exchange: exchange.reply(status, value, headers)
+
+
+def refuse(status: int, code: str, message: str = "no", headers: dict[str, str] | None = None, **extra: object) -> Step:
+    """A step: an error envelope."""
+    inner = {"code": code, "type": "test_error", "message": message, "param": None, "request_id": "req_loopback_1"}
+    return reply(status, {"error": inner | extra}, headers)
+
+
+def raw(data: bytes, *, then: str = "close") -> Step:
+    """A step: raw bytes, then close, reset, or hold the connection."""
+
+    def step(exchange: Exchange) -> None:
+        exchange.raw(data)
+        if then != "close":
+            getattr(exchange, then)()
+
+    return step
+
+
+def delta(text: str | None = None, finish: str | None = None, **fields: Any) -> dict[str, Any]:
+    """A chat.completion.chunk."""
+    inner = fields if text is None else {"content": text, **fields}
+    choice = {"index": 0, "delta": inner, "finish_reason": finish}
+    return {
+        "id": "chatcmpl-1",
+        "object": "chat.completion.chunk",
+        "model": "served-1",
+        "choices": [choice],
+        "usage": None,
+    }
+
+
+USAGE = {"prompt_tokens": 19, "completion_tokens": 12, "total_tokens": 31}
+COST = b': {"cost":"0.0000188000","input_price":"0.2000000000","output_price":"1.2500000000","prompt_tokens":19,"completion_tokens":12}\n\n'
+DONE = b"data: [DONE]\n\n"
+
+
+def frames(*texts: str, finish: str = "stop", usage: dict[str, Any] | None = None) -> bytes:
+    """The bytes of a whole answer before [DONE]."""
+    chunks = [delta(text) for text in texts] + [delta(finish=finish), {"choices": [], "usage": usage or USAGE}]
+    return b"".join(b"data: " + json.dumps(chunk).encode() + b"\n\n" for chunk in chunks)
+
+
+def stream(*pieces: bytes | float | str) -> Step:
+    """A step: an event stream with each bytes piece as a chunk, a float as a pause in seconds, and at the end a word:
+    "hold", "reset", "cut" (close without the last chunk)."""
+
+    def step(exchange: Exchange) -> None:
+        exchange.head(chunked=True)
+        for piece in pieces:
+            if isinstance(piece, bytes):
+                exchange.chunk(piece)
+            elif isinstance(piece, str):
+                if piece != "cut":
+                    getattr(exchange, piece)()
+                return
+            elif exchange.gateway.stopping.wait(piece):
+                return
+        exchange.end()
+
+    return step
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: _Server
+
+    def handle_one_request(self) -> None:
+        self.close_connection = True
+        self.raw_requestline = self.rfile.readline(65537)
+        if not self.raw_requestline or not self.parse_request():
+            return
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        exchange = Exchange(self.server.gateway, self, body)
+        try:
+            self.server.gateway.answer(exchange)
+        except (ConnectionError, ssl.SSLError, ValueError, OSError):
+            pass  # the client has gone, or the step closed the connection
+        finally:
+            self.server.gateway.answered.release()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+class _Server(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128
+
+    def __init__(self, gateway: Gateway) -> None:
+        self.gateway = gateway
+        super().__init__(("127.0.0.1", 0), _Handler)
+
+    def handle_error(self, *_: object) -> None:
+        pass
+
+
+class Gateway:
+    """The server. `pace` is the time between two tokens, `work` the time that a task takes, in seconds."""
+
+    def __init__(self, *, pace: float = 0.0, work: float = 0.0, tls: ssl.SSLContext | None = None) -> None:
+        self.pace = pace
+        self.work = work
+        self.requests: list[Exchange] = []
+        self.catalog = {name: _entry(name) for name in (*PRICES, *MODALITIES)}
+        self.stopping = threading.Event()
+        self.answered = threading.Semaphore(0)  # released once a request has been answered
+        self.tasks = Tasks(self)
+        self.hints: dict[str, Any] = {"next_poll_after_ms": 1}
+        self._scripts: dict[str, deque[Step]] = {}
+        self._lock = threading.Lock()
+        self._server = _Server(self)
+        if tls is not None:
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True, do_handshake_on_connect=False)
+        port = self._server.server_address[1]
+        self.url = f"{'https' if tls else 'http'}://127.0.0.1:{port}"
+
+    def __enter__(self) -> Gateway:
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stopping.set()
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    def on(self, request: str, *steps: Step) -> None:
+        """Answer the next requests, named like "POST /v1/chat/completions", by `steps`; the last one stays."""
+        self._scripts[request] = deque(steps)
+
+    def count(self, request: str) -> int:
+        """How many such requests came."""
+        return sum(f"{exchange.method} {exchange.path}" == request for exchange in self.requests)
+
+    def answer(self, exchange: Exchange) -> None:
+        """Record a request, and answer it by script or as the gateway does."""
+        with self._lock:
+            self.requests.append(exchange)
+            steps = self._scripts.get(f"{exchange.method} {exchange.path}")
+            step = (steps.popleft() if len(steps) > 1 else steps[0]) if steps else self._route(exchange)
+        step(exchange)
+
+    def _route(self, exchange: Exchange) -> Step:
+        if exchange.path.startswith(("/v1/", "/api-account/user/")):
+            scheme, _, key = exchange.headers.get("Authorization", "").partition(" ")
+            if scheme != "Bearer" or not key or exchange.path.startswith("/api-account/user/") or key == "wrong":
+                return lambda one: one.refuse(
+                    401, "invalid_api_key", "authentication_error", "the API key is not valid"
+                )
+        for pattern, step in ROUTES:
+            if match := re.fullmatch(pattern, f"{exchange.method} {exchange.path}"):
+                return lambda one: step(one, *match.groups())
+        return lambda one: one.refuse(404, "not_found", "not_found_error", "there is no such endpoint")
+
+
+def _entry(name: str) -> dict[str, Any]:
+    input_price, output_price = PRICES.get(name, (None, None))
+    entry: dict[str, Any] = {"id": name, "object": "model", "owned_by": "loopback"}
+    entry["modality"] = MODALITIES.get(name, "text")
+    entry["context_length"] = 128000
+    if input_price is not None:
+        entry |= {"input_price": input_price, "output_price": output_price}
+    return entry
+
+
+def _chat(exchange: Exchange) -> None:
+    body = exchange.json
+    model, messages = body.get("model"), body.get("messages")
+    if not isinstance(messages, list) or not messages:
+        return exchange.refuse(400, "invalid_request", "invalid_request_error", "messages: at least one is needed")
+    if model not in PRICES:
+        return exchange.refuse(404, "upstream_model_not_found", "not_found_error", f"there is no model {model}")
+    if body.get("enable_search") and not model.startswith(("deepseek", "qwen")) and model.startswith("gpt"):
+        return exchange.refuse(503, "all_providers_failed", "server_error", "no provider could serve this request")
+    said = messages[-1].get("content")
+    said = said if isinstance(said, str) else "".join(part.get("text", "") for part in said)
+    words = re.findall(r"\S+\s*", f"This is the loopback gateway, which echoes: {said}")
+    usage = {
+        "prompt_tokens": sum(len(str(message.get("content")).split()) + 4 for message in messages),
+        "completion_tokens": len(words),
+        "prompt_tokens_details": {"cached_tokens": 0},
+        "completion_tokens_details": {"reasoning_tokens": 0},
+    }
+    usage["total_tokens"] = usage["prompt_tokens"] + usage["completion_tokens"]
+    if not body.get("stream"):
+        message = {"role": "assistant", "content": "".join(words)}
+        choice = {"index": 0, "message": message, "finish_reason": "stop"}
+        document = {"id": "chatcmpl-1", "model": f"{model}-2026-03-17", "choices": [choice], "usage": usage}
+        return exchange.reply(200, document | {"x-gateway-request-id": "req_loopback_1"})
+    exchange.head(chunked=True)
+    if body.get("thinking"):
+        exchange.event(delta(reasoning_content="The user wrote something; an echo will do.\n"))
+    for word in words:
+        exchange.event(delta(word) | {"model": f"{model}-2026-03-17"})
+        exchange.gateway.stopping.wait(exchange.gateway.pace)
+    exchange.event(delta(finish="stop"))
+    if (body.get("stream_options") or {}).get("include_usage"):
+        exchange.event({"choices": [], "usage": usage})
+    exchange.chunk(DONE)
+    exchange.gateway.stopping.wait(exchange.gateway.pace)
+    prices = PRICES[model]
+    if prices[0] is not None:
+        counts = (usage["prompt_tokens"], usage["completion_tokens"])
+        cost = sum(Decimal(n) * Decimal(p or 0) for n, p in zip(counts, prices)) / 10**6
+        figures = {"cost": f"{cost:.10f}", "input_price": prices[0], "output_price": prices[1]}
+        figures |= {"prompt_tokens": counts[0], "completion_tokens": counts[1]}
+        exchange.chunk(b": " + json.dumps(figures, separators=(",", ":")).encode() + b"\n\n")
+    exchange.end()
+
+
+def _models(exchange: Exchange) -> None:
+    kind = {"/v1/images/models": "image", "/v1/videos/models": "video"}.get(exchange.path)
+    hidden = ("input_price", "output_price", "context_length")
+    listed = [
+        {name: value for name, value in entry.items() if name not in hidden}
+        for entry in exchange.gateway.catalog.values()
+        if kind is None or entry.get("modality") == kind
+    ]
+    exchange.reply(200, {"object": "list", "data": listed})
+
+
+def _catalog(exchange: Exchange) -> None:
+    exchange.reply(200, {"data": list(exchange.gateway.catalog.values())})
+
+
+def _catalog_entry(exchange: Exchange, name: str) -> None:
+    entry = exchange.gateway.catalog.get(name)
+    if entry is None:
+        return exchange.refuse(404, "not_found", "not_found_error", f"there is no model {name}")
+    exchange.reply(200, {"data": entry})
+
+
+def png(width: int = 32, height: int = 32, noise: int = 0) -> bytes:
+    """A PNG image: one colour, or with `noise` bytes of random data in a chunk that viewers pass over."""
+
+    def part(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    rows = (b"\0" + b"\x30\x60\x90" * width) * height
+    padding = part(b"alLt", os.urandom(noise)) if noise else b""
+    return (
+        b"\x89PNG\r\n\x1a\n" + part(b"IHDR", header) + padding + part(b"IDAT", zlib.compress(rows)) + part(b"IEND", b"")
+    )
+
+
+class Tasks:
+    """The image and video tasks of one gateway, with one-shot images and an Idempotency-Key of 60 s."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self.gateway = gateway
+        self.all: dict[str, dict[str, Any]] = {}
+        self.keys: dict[str, tuple[float, str]] = {}
+        self.uploads: dict[str, dict[str, Any]] = {}
+        self.image = png()
+        self.video = b"\0\0\0\x18ftypmp42" + bytes(range(256)) * 64
+        self.keeps_copies = False  # whether an image's second GET offers r2_url
+
+    def create(self, exchange: Exchange, prefix: str) -> None:
+        """Accept a task, or hand over the one that the same Idempotency-Key has made."""
+        key = exchange.headers.get("Idempotency-Key")
+        if key in self.keys and time.monotonic() - self.keys[key][0] < 60:
+            return exchange.refuse(409, "duplicate_request", "conflict_error", "seen before", task_id=self.keys[key][1])
+        body = exchange.json
+        if not body.get("prompt") or not body.get("model"):
+            return exchange.refuse(400, "invalid_request", "invalid_request_error", "model and prompt are needed")
+        task = {
+            "id": f"{prefix}_{len(self.all) + 1:08d}",
+            "status": "queued",
+            "model": body["model"],
+            "created_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "request": body,
+            "since": time.monotonic(),
+            "read": False,
+        }
+        self.all[task["id"]] = task
+        if key:
+            self.keys[key] = (time.monotonic(), task["id"])
+        exchange.reply(202, {name: task[name] for name in ("id", "status", "model", "created_at")})
+
+    def find(self, exchange: Exchange, name: str) -> dict[str, Any] | None:
+        """The task, moved on to where it should be by now; answers 404 where there is none."""
+        task = self.all.get(name)
+        if task is None:
+            exchange.refuse(404, "task_not_found", "not_found_error", "there is no such task")
+            return None
+        gone = time.monotonic() - task["since"]
+        if task["status"] in ("queued", "processing"):
+            task["status"] = (
+                "completed" if gone >= self.gateway.work else "processing" if gone * 3 > self.gateway.work else "queued"
+            )
+        return task
+
+    def shown(self, task: dict[str, Any]) -> dict[str, Any]:
+        """What every GET shows of a task."""
+        document = {name: task[name] for name in ("id", "status", "model", "created_at")}
+        if task["status"] in ("queued", "processing"):
+            document |= self.gateway.hints
+        elif task["status"] in ("failed", "cancelled"):
+            document["error"] = task.get("error") or {
+                "code": task["status"],
+                "message": f"the task was {task['status']}",
+            }
+        return document
+
+    def get_image(self, exchange: Exchange, name: str) -> None:
+        """One GET of an image task: the image itself goes out once."""
+        task = self.find(exchange, name)
+        if task is None:
+            return
+        document = self.shown(task)
+        if task["status"] == "completed":
+            copy = {"r2_url": f"{self.gateway.url}/files/{name}.png"}
+            if task["read"] and not self.keeps_copies:
+                return exchange.refuse(410, "image_already_retrieved", "gone_error", "the image was retrieved already")
+            count = task["request"].get("n", 1)
+            whole = {"b64_json": base64.b64encode(self.image).decode(), "mime_type": "image/png"}
+            document["data"] = [copy if task["read"] else whole | (copy if self.keeps_copies else {})] * count
+            document["usage"] = {"input_tokens": 10, "output_tokens": 272, "total_tokens": 282}
+            task["read"] = True
+        exchange.reply(200, document)
+
+    def get_video(self, exchange: Exchange, name: str) -> None:
+        """One GET of a video task."""
+        task = self.find(exchange, name)
+        if task is None:
+            return
+        document = self.shown(task)
+        if task["status"] == "completed":
+            document |= {
+                "video_url": f"{self.gateway.url}/files/{name}.mp4?signature=loopback",
+                "video_url_ttl": 86400,
+                "video_url_expires_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 86400)),
+                "resolution": task["request"].get("resolution", "480p"),
+                "ratio": task["request"].get("ratio", "16:9"),
+                "duration": task["request"].get("duration", 5),
+                "fps": 24,
+                "usage": {"completion_tokens": 48000, "total_tokens": 48000},
+            }
+        exchange.reply(200, document)
+
+    def list_videos(self, exchange: Exchange) -> None:
+        """The video tasks, newest first."""
+        items = [self.shown(task) for name, task in self.all.items() if name.startswith("vgen")]
+        exchange.reply(200, {"items": items[::-1], "total": len(items)})
+
+    def cancel(self, exchange: Exchange, name: str) -> None:
+        """Cancel a video task that has not ended."""
+        task = self.find(exchange, name)
+        if task is None:
+            return
+        if task["status"] not in ("queued", "processing"):
+            return exchange.refuse(409, "cannot_cancel", "conflict_error", f"the task is {task['status']}")
+        task["status"] = "cancelled"
+        exchange.reply(200, self.shown(task))
+
+    def presign(self, exchange: Exchange) -> None:
+        """Hand out a secret upload URL."""
+        body = exchange.json
+        name = f"upl_{len(self.uploads) + 1:08d}"
+        self.uploads[name] = body | {"stored": None}
+        needed = {"Content-Type": body["content_type"], "Content-MD5": body["content_md5"]}
+        document = {"upload_url": f"{self.gateway.url}/upload/{name}?signature=secret-signature", "method": "PUT"}
+        document |= {"required_headers": needed, "upload_id": name, "expires_in": 300, "max_content_length": 50 << 20}
+        exchange.reply(200, document)
+
+    def put(self, exchange: Exchange, name: str) -> None:
+        """Store an upload whose checksums and length hold, from a client that keeps its key to itself."""
+        upload = self.uploads[name]
+        data = exchange.body
+        md5 = base64.b64encode(hashlib.md5(data).digest()).decode()
+        honest = md5 == upload["content_md5"] == exchange.headers["Content-MD5"]
+        honest = honest and hashlib.sha256(data).hexdigest() == upload["checksum_sha256"]
+        if not honest or len(data) != upload["content_length"] or "Authorization" in exchange.headers:
+            return exchange.reply(400, b"<Error>BadDigest</Error>")
+        upload["stored"] = data
+        exchange.reply(200, b"")
+
+    def file(self, exchange: Exchange, ending: str) -> None:
+        """A result's bytes, whole or from a Range on."""
+        data = self.image if ending == "png" else self.video
+        match = re.fullmatch(r"bytes=(\d+)-", exchange.headers.get("Range", ""))
+        start = int(match[1]) if match else 0
+        headers = {"Content-Length": str(len(data) - start), "ETag": '"loopback"', "Accept-Ranges": "bytes"}
+        if match:
+            headers["Content-Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
+        exchange.head(206 if match else 200, headers)
+        exchange.raw(data[start:])
+
+
+def _task(method: str, *arguments: str) -> Callable[..., None]:
+    return lambda exchange, *groups: getattr(exchange.gateway.tasks, method)(exchange, *arguments, *groups)
+
+
+ROUTES: Iterable[tuple[str, Callable[..., None]]] = (
+    (r"POST /v1/chat/completions", _chat),
+    (r"GET /v1/(?:images/|videos/)?models", _models),
+    (r"GET /api-account/models", _catalog),
+    (r"GET /api-account/models/([^/]+)", _catalog_entry),
+    (r"POST /v1/images/(?:generations/async|edits|variations)", _task("create", "igen")),
+    (r"GET /v1/images/generations/([^/]+)", _task("get_image")),
+    (r"POST /v1/videos/generations", _task("create", "vgen")),
+    (r"GET /v1/videos/generations", _task("list_videos")),
+    (r"GET /v1/videos/generations/([^/]+)", _task("get_video")),
+    (r"POST /v1/videos/generations/([^/]+)/cancel", _task("cancel")),
+    (r"POST /v1/uploads/presign", _task("presign")),
+    (r"PUT /upload/([^/]+)", _task("put")),
+    (r"GET /files/[^/]+\.(png|mp4)", _task("file")),
+)
+
+
+def main(words: list[str]) -> int:
+    """Serve, or run one command against a gateway of its own. Its costs land in a state directory of its own."""
+    root = str(Path(__file__).resolve().parent.parent)
+    with tempfile.TemporaryDirectory() as state, Gateway(pace=0.03, work=3.0) as gateway:
+        gateway.hints = {"next_poll_after_ms": 1000}
+        settings = {"ALLTOKEN_BASE_URL": gateway.url, "ALLTOKEN_API_KEY": KEY, "XDG_STATE_HOME": state}
+        if words:
+            environ = {name: value for name, value in os.environ.items() if name != "ALLTOKEN_LEDGER"}
+            command = [sys.executable, os.path.join(root, "alltoken_call"), *words]
+            try:
+                return subprocess.call(command, env=environ | settings)
+            except KeyboardInterrupt:
+                return 130
+        for name, value in settings.items():
+            print(f"export {name}={value}", flush=True)
+        try:
+            gateway.stopping.wait()
+        except KeyboardInterrupt:
+            pass
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
