@@ -10,16 +10,19 @@ import io
 import re
 
 from . import sse
+from .connection import LARGEST_JSON
 from .errors import ApiError, ExitStatus, NetworkError
-from .transport import LARGEST_JSON, api_error, parse_json, text_of
+from .transport import api_error
+from .wire import object_of, text_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from .connection import Response
     from .output import Output
-    from .transport import Response, Transport
+    from .transport import Transport
 
 PATH = "/v1/chat/completions"
 FIELDS = ("text", "reasoning", "tool_calls", "finish_reason", "served_model")
@@ -78,12 +81,7 @@ class Completion:
         elif item.data == "[DONE]":
             self.done = self.understood = True
         else:
-            try:
-                frame = parse_json(item.data)
-            except ValueError:
-                return
-            if isinstance(frame, dict):
-                self.frame(frame)
+            self.frame(object_of(item.data))
 
     def frame(self, frame: dict[str, Any]) -> None:
         """Take in one chunk of a stream, or a whole answer that was not streamed."""
@@ -114,13 +112,8 @@ class Completion:
         return fresh
 
     def _comment(self, text: str) -> None:
-        if not text.startswith("{"):  # keep-alives
-            return
-        try:
-            figures = parse_json(text)
-        except ValueError:
-            return
-        if isinstance(figures, dict) and "cost" in figures:
+        figures = object_of(text) if text.startswith("{") else {}  # anything else keeps the connection alive
+        if "cost" in figures:
             self.cost, self._settled = figures["cost"], True
 
     def _choice(self, choice: dict[str, Any]) -> None:
@@ -229,12 +222,7 @@ def _receive(response: Response, answer: Completion, output: Output) -> None:
 
 
 def _take_document(data: bytes, answer: Completion) -> None:
-    try:
-        document = parse_json(data)
-    except ValueError:
-        document = None
-    if isinstance(document, dict):
-        answer.frame(document)
+    answer.frame(object_of(data))
     if not answer.understood:
         raise NetworkError("this is no chat completion", code="protocol", sent=True)
     answer.done = answer.refusal is None

@@ -10,7 +10,7 @@ import re
 from . import pricing
 from .completion import ask
 from .errors import ApiError, NetworkError
-from .transport import text_of
+from .wire import text_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import decimal
 from decimal import Decimal
 
-from .transport import text_of
+from .wire import text_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -248,7 +248,7 @@ class Gateway:
         port = self._server.server_address[1]
         self.url = f"{'https' if tls else 'http'}://127.0.0.1:{port}"
 
-    def __enter__(self) -> Gateway:
+    def __enter__(self):
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
         self._thread.start()
         return self

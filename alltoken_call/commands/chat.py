@@ -10,7 +10,8 @@ from .. import config, files, options, prompt
 from ..completion import FIELDS, PATH
 from ..errors import ApiError, ExitStatus, UsageError
 from ..fallback import ask_with_fallback
-from ..transport import Transport, parse_json
+from ..transport import Transport
+from ..wire import parse_json
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

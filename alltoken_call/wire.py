@@ -1,0 +1,45 @@
+"""A stranger's JSON: parse it whatever it is, and take from it only what has the right type."""
+
+from __future__ import annotations
+
+import json
+import math
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+
+def parse_json(data: bytes | str) -> Any:
+    """A JSON value; NaN and infinities, which JSON does not have, become null.
+
+    Raises ValueError, also for nesting that is too deep and for numbers of thousands of digits.
+    """
+    if not isinstance(data, str):
+        data = data.decode("utf-8-sig", "replace")
+    try:
+        return _DECODER.decode(data)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def _finite(text: str) -> float | None:
+    value = float(text)
+    return value if math.isfinite(value) else None
+
+
+_DECODER = json.JSONDecoder(parse_float=_finite, parse_constant=lambda _: None)
+
+
+def object_of(data: bytes | str) -> dict[str, Any]:
+    """A JSON object; an empty one where `data` is anything else."""
+    try:
+        value = parse_json(data)
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def text_of(value: object) -> str | None:
+    """`value` where it is a string with something in it; what odd answers put elsewhere is no text."""
+    return value if isinstance(value, str) and value.strip() else None
