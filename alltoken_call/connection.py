@@ -19,6 +19,7 @@ import urllib.request
 from urllib.parse import urlsplit
 
 from . import __version__, config
+from .chunked import Dechunker
 from .errors import DeadlineError, NetworkError, Silence
 from .output import one_line
 from .wire import object_of
@@ -159,9 +160,10 @@ def _tls_context() -> ssl.SSLContext:
 class Response:
     """One HTTP answer: its status and headers, and its body piece by piece."""
 
-    def __init__(self, raw: http.client.HTTPResponse, exchange: Exchange) -> None:
+    def __init__(self, raw: Any, exchange: Exchange) -> None:
         self._raw = raw
         self._exchange = exchange
+        self._chunks = Dechunker() if raw.chunked else None
         self.status = raw.status
         self.request_id = next((one_line(raw.headers[name], 200) for name in _REQUEST_IDS if raw.headers[name]), None)
         encoding = (raw.headers["Content-Encoding"] or "identity").strip().lower()
@@ -177,7 +179,8 @@ class Response:
 
     def header(self, name: str) -> str | None:
         """A header's value, or None."""
-        return self._raw.headers[name]
+        value: str | None = self._raw.headers[name]
+        return value
 
     def limit(self, seconds: float, *, total: bool = False) -> None:
         """Shorten the patience: each further read may take `seconds`, or with `total` all of them together."""
@@ -198,13 +201,25 @@ class Response:
         """
         while True:
             with _mapped(self._exchange, self._raw.status):
-                data = self._raw.read1(BLOCK)
-                if not data and self._raw.length:
-                    raise http.client.IncompleteRead(b"", self._raw.length)
+                data = self._piece()
             if not data or self._inflate is None:
                 return data
             if data := self._inflated(data):
                 return data
+
+    def _piece(self) -> bytes:
+        if self._chunks is None:
+            data: bytes = self._raw.read1(BLOCK)
+            if not data and self._raw.length:
+                raise http.client.IncompleteRead(b"", self._raw.length)
+            return data
+        while not self._chunks.ended:
+            received = self._raw.fp.read1(BLOCK)
+            if not received:
+                raise http.client.IncompleteRead(b"")
+            if data := self._chunks.feed(received):
+                return data
+        return b""
 
     def _inflated(self, data: bytes) -> bytes:
         import zlib
