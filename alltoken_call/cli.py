@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from .context import Context
 
-COMMANDS = ("chat",)
+COMMANDS = ("chat", "image", "video", "search", "models", "cost")
 EXIT_STATUSES = """\
 exit statuses:
   0 done                          8 still pending; the resume command was printed
@@ -79,7 +79,12 @@ def main(argv: list[str], context: Context) -> int:
         return _ended(output, lambda: _without_command(argv, output))
     head, words = _cut(argv[1:])
     output = Output(context, name, _module(name).FIELDS, json_mode="--json" in head)
-    return _ended(output, lambda: _run(name, head, words, context, output))
+    status = _ended(output, lambda: _run(name, head, words, context, output))
+    if output.reached or output.report.get("task_id"):
+        from . import ledger  # after the answer is shown
+
+        ledger.record(context, output, {"ended": context.now(), "exit_status": status})
+    return status
 
 
 def _run(name: str, head: list[str], words: list[str], context: Context, output: Output) -> ExitStatus:
@@ -128,6 +133,8 @@ def _ended(output: Output, run: Any) -> int:
             )
         if error.status is not ExitStatus.BROKEN_PIPE:
             output.failed(error)
+            if output.parting:
+                output.say(output.parting)
             if output.json_mode:
                 output.document()
         return int(error.status)

@@ -188,7 +188,8 @@ def ask(transport: Transport, output: Output, body: dict[str, Any], *, show_reas
         response.close()
         answer.report(output.report)
         output.end_text()
-        _show_cost(answer, output)
+        output.usage(answer.usage)
+        output.cost(_dollars(answer.cost))
     return answer
 
 
@@ -226,28 +227,6 @@ def _take_document(data: bytes, answer: Completion) -> None:
     if not answer.understood:
         raise NetworkError("this is no chat completion", code="protocol", sent=True)
     answer.done = answer.refusal is None
-
-
-def _show_cost(answer: Completion, output: Output) -> None:
-    """The lines [usage] and [cost], and the cost's place in the report."""
-    if answer.usage is not None:
-        prompt, completion, total = tokens(answer.usage)
-        output.note("usage", f"prompt={prompt} completion={completion} total={total} model={output.report['model']}")
-    usd = _dollars(answer.cost)
-    output.report["cost"] = {"usd": usd, "source": usd and "gateway"}
-    output.note("cost", f"${usd} (gateway)" if usd else "unknown")
-
-
-def tokens(usage: dict[str, Any]) -> tuple[int | str, int | str, int | str]:
-    """Prompt, completion and total tokens of a usage object; "unknown" for what is no count."""
-    counts = [value if type(value := usage.get(name)) is int and value >= 0 else None for name in _TOKENS]
-    if counts[2] is None and counts[0] is not None and counts[1] is not None:
-        counts[2] = counts[0] + counts[1]
-    prompt, completion, total = ("unknown" if value is None else value for value in counts)
-    return prompt, completion, total
-
-
-_TOKENS = ("prompt_tokens", "completion_tokens", "total_tokens")
 
 
 def _dollars(cost: object) -> str | None:

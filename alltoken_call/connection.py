@@ -243,6 +243,7 @@ class Response:
     def json(self) -> dict[str, Any]:
         """The body as a JSON object. Raises `NetworkError` where it is none."""
         value = object_of(self.body(LARGEST_JSON))
+        self.close()
         if value:
             return value
         raise NetworkError(

@@ -19,7 +19,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from types import FrameType
-    from typing import TextIO
+    from typing import Any, TextIO
 
 
 class Signals:
@@ -27,39 +27,59 @@ class Signals:
 
     def __init__(self) -> None:
         self._held = False
+        self._grace = 0.0
         self._pending: int | None = None
 
     def install(self) -> None:
         """Take over the signals. One that is ignored (nohup, a shell's background job) stays ignored."""
-        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-            signum = getattr(signal, name, None)
-            if signum is not None and signal.getsignal(signum) is not signal.SIG_IGN:
-                signal.signal(signum, self._arrived)
+        self._set(self._arrived)
+
+    def release(self) -> None:
+        """Give the signals back their defaults: a second one ends the process while the first is being told of."""
+        self._set(signal.SIG_DFL)
 
     @staticmethod
-    def release() -> None:
-        """Give the signals back their defaults: a second one ends the process while the first is being told of."""
+    def _set(handler: Any) -> None:
         for name in ("SIGINT", "SIGTERM", "SIGHUP"):
             signum = getattr(signal, name, None)
             if signum is not None and signal.getsignal(signum) is not signal.SIG_IGN:
-                signal.signal(signum, signal.SIG_DFL)
+                signal.signal(signum, handler)
 
     @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
-        """Within this block a signal waits; it is raised when the block has ended well."""
-        self._held = True
+    def held(self, grace: float) -> Iterator[None]:
+        """Hold signals back for `grace` seconds after they arrive, or, from `firm` on, until the block's end."""
+        self._held, self._grace = grace > 0, grace
         try:
             yield
         finally:
+            self.firm()
             self._held = False
+        self.check()
+
+    def firm(self) -> None:
+        """What must not be interrupted has begun."""
+        if self._grace and self._pending is not None:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        self._grace = 0.0
+
+    def check(self) -> None:
+        """Raise `Interrupted` where a signal was held back: here is a good place."""
         if self._pending is not None:
+            self._held = False
             raise Interrupted(self._pending)
 
     def _arrived(self, signum: int, _frame: FrameType | None) -> None:
-        if self._held:
-            self._pending = signum
-        else:
+        if not self._held or not hasattr(signal, "setitimer"):
             raise Interrupted(signum)
+        self._pending = signum
+        if self._grace:
+            signal.signal(signal.SIGALRM, self._out_of_patience)
+            signal.setitimer(signal.ITIMER_REAL, self._grace)
+
+    def _out_of_patience(self, _signum: int, _frame: FrameType | None) -> None:
+        if self._grace and self._pending is not None:
+            self._held = False
+            raise Interrupted(self._pending)
 
 
 class Context:
@@ -93,6 +113,7 @@ class Context:
         self.now = now
         self.sleep = sleep
         self.chance = chance
+        self.started = now()
         self.deadline = math.inf  # an instant of `clock`, from --max-wait
 
     def left(self) -> float:

@@ -3,10 +3,32 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import tempfile
 
 from .errors import OutputError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import BinaryIO
+
+
+def make_private(folder: str) -> None:
+    """Make a directory, and those above it that are missing, each with mode 0700 (os.makedirs: only the last).
+
+    Raises OSError.
+    """
+    missing = []
+    folder = os.path.abspath(folder)
+    while not os.path.isdir(folder):
+        missing.append(folder)
+        folder, last = os.path.dirname(folder), folder
+        if folder == last:
+            break
+    for path in reversed(missing):
+        with contextlib.suppress(FileExistsError):  # another process was faster
+            os.mkdir(path, 0o700)
 
 
 def check_folder(path: str) -> None:
@@ -29,6 +51,37 @@ def check_replaceable(path: str) -> None:
         raise OutputError(f"cannot write {path}: it is write-protected")
 
 
+def numbered(path: str, count: int) -> list[str]:
+    """The paths of `count` results: `path` itself, or name-1.png, name-2.png and so on."""
+    stem, ending = os.path.splitext(path)
+    return [path] if count == 1 else [f"{stem}-{number}{ending}" for number in range(1, count + 1)]
+
+
+def in_folder(path: str | None, name: str) -> str:
+    """Where a result goes: `path`, or `name` in it where it is a directory; ./name where it is None.
+
+    Raises `OutputError` where `path` ends in a slash and is no directory.
+    """
+    if path is None:
+        return os.path.join(".", name)
+    if os.path.isdir(path):
+        return os.path.join(path, name)
+    if path.endswith(("/", os.sep)) or not path:
+        raise OutputError(f"{path or 'an empty path'} is no directory", hint="make it, or choose another -o")
+    return path
+
+
+def check_new(paths: list[str], *, force: bool) -> None:
+    """Raise `OutputError` where one of `paths` cannot be written, or exists and `force` does not allow for that."""
+    for path in paths:
+        if os.path.lexists(path):
+            if not os.path.isfile(path):
+                raise OutputError(f"{path} exists and is not a regular file", hint="choose another -o")
+            if not force:
+                raise OutputError(f"{path} exists already", hint="--force overwrites it")
+        check_folder(os.path.realpath(path))
+
+
 def replace(path: str, data: bytes) -> None:
     """Put `data` at `path` atomically: a new file is 0600, one that existed keeps its mode and its links.
 
@@ -40,8 +93,7 @@ def replace(path: str, data: bytes) -> None:
         descriptor, temporary = tempfile.mkstemp(prefix=".alltoken-", dir=os.path.dirname(path))
         with open(descriptor, "wb") as file:
             file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+            sync(file)
         with contextlib.suppress(FileNotFoundError):
             os.chmod(temporary, os.stat(path).st_mode & 0o7777)
         os.replace(temporary, path)
@@ -49,5 +101,59 @@ def replace(path: str, data: bytes) -> None:
         raise OutputError(f"cannot write {path}: {error.strerror}") from None
     finally:
         if temporary is not None:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
+            discard(temporary)
+
+
+def part_of(path: str, mode: int = 0o666) -> tuple[BinaryIO, str]:
+    """A new file beside `path`, to be filled and then put there: open, and its path. Raises OSError.
+
+    Unlike tempfile's, its mode follows the umask: what lands is the user's own file.
+    """
+    while True:
+        part = f"{path}.{os.urandom(4).hex()}.part"
+        with contextlib.suppress(FileExistsError):
+            return open(os.open(part, os.O_CREAT | os.O_EXCL | os.O_RDWR, mode), "w+b"), part
+
+
+def put(part: str, path: str, *, force: bool) -> None:
+    """Make the file at `part` the one at `path` in one step. Raises OSError; FileExistsError without `force`.
+
+    A hard link is the rename that never overwrites; where there are none, a look and a rename must do.
+    """
+    if force:
+        os.replace(part, os.path.realpath(path))
+        return
+    try:
+        os.link(part, path)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK):
+            raise
+        if os.path.lexists(path):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)) from None
+        os.rename(part, path)
+    else:
+        os.unlink(part)
+
+
+def sync(file: BinaryIO) -> None:
+    """Flush a file to the disk. Raises OSError."""
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def discard(path: str) -> None:
+    """Remove a file that may be gone already."""
+    with contextlib.suppress(OSError):
+        os.unlink(path)
+
+
+def same(one: str, other: str) -> bool:
+    """Whether two files hold the same bytes."""
+    try:
+        with open(one, "rb") as first, open(other, "rb") as second:
+            while (block := first.read(1 << 20)) == second.read(1 << 20):
+                if not block:
+                    return True
+    except OSError:
+        pass
+    return False

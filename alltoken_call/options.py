@@ -74,3 +74,33 @@ def _no_number(text: str) -> float:
 def _float(text: str) -> float:
     value = float(text)
     return value if math.isfinite(value) else _no_number(text)
+
+
+def add_param(group: Any) -> None:
+    """-p, for request fields that have no option."""
+    group.add_argument(
+        "-p",
+        "--param",
+        metavar="KEY=VALUE",
+        type=field,
+        action="append",
+        default=[],
+        help="a request field; repeatable",
+    )
+
+
+def add_task(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """The options of image and video for where the result goes, and for its task."""
+    place = parser.add_argument_group("the file")
+    place.add_argument("-o", "--out", metavar="PATH", help="a file, a directory, or - for stdout")
+    place.add_argument("--force", action="store_true", help="overwrite an existing file")
+    task = parser.add_argument_group("the task")
+    task.add_argument("--detach", action="store_true", help="submit, print the task's id, do not wait")
+    task.add_argument(
+        "--resume",
+        metavar="ID",
+        nargs="?",
+        const="",
+        help="wait for a submitted task; without an ID, the latest unfinished",
+    )
+    return task

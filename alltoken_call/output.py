@@ -23,6 +23,13 @@ if TYPE_CHECKING:
 # C0 but newline and tab, DEL, C1, and the bidirectional controls (Unicode UAX #9 §2).
 _DRIVING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _ALWAYS = ("ok", "command", "model", "usage", "cost", "request_id", "error")
+_COUNTS = {
+    "prompt_tokens": "prompt",
+    "completion_tokens": "completion",
+    "input_tokens": "input",
+    "output_tokens": "output",
+    "total_tokens": "total",
+}
 _COLOURS = {"error": "31", "warning": "33"}
 
 
@@ -60,6 +67,8 @@ class Output:
         self.verbose = verbose
         self.report: dict[str, Any] = dict.fromkeys((*_ALWAYS, *fields))
         self.report |= {"ok": False, "command": command, "cost": {"usd": None, "source": None}}
+        self.parting: str | None = None  # the last line of stderr, after an error: the resume command
+        self.reached = False  # a request that may have cost something has left us
         self._stdout = context.stdout
         self._stderr = context.stderr
         self._secret = context.environ.get("ALLTOKEN_API_KEY", "").strip()
@@ -67,6 +76,7 @@ class Output:
         self._lively = is_terminal(context.stderr) and not context.environ.get("NO_COLOR")
         self._half = ""  # a high surrogate whose other half comes with the next delta
         self._column = 0  # 0 where stdout stands at the beginning of a line
+        self._warned: set[str] = set()
         self._living = False  # a progress line stands on the terminal
         self._unended = False  # stderr stands inside a line of reasoning
 
@@ -152,8 +162,12 @@ class Output:
 
     def note(self, tag: str, text: str) -> None:
         """A meta line `[tag] text`; --quiet drops it."""
+        self.remark(f"[{tag}] {text}")
+
+    def remark(self, text: str) -> None:
+        """A meta line; --quiet drops it."""
         if not self.quiet:
-            self.say(f"[{tag}] {text}")
+            self.say(text)
 
     def debug(self, text: str) -> None:
         """A line for --verbose."""
@@ -161,8 +175,23 @@ class Output:
             self.say(f"[http] {text}")
 
     def warning(self, text: str) -> None:
-        """A line that stays under --quiet."""
-        self.say(f"[warning] {text}")
+        """A line that stays under --quiet, and is said once."""
+        if text not in self._warned:
+            self._warned.add(text)
+            self.say(f"[warning] {text}")
+
+    def usage(self, usage: object) -> None:
+        """The line [usage], from the gateway's object, which goes into the report as it came."""
+        if not isinstance(usage, dict):
+            return
+        self.report["usage"] = usage
+        counts = [f"{short}={usage[name]}" for name, short in _COUNTS.items() if type(usage.get(name)) is int]
+        self.note("usage", " ".join([*counts, f"model={self.report['model']}"]))
+
+    def cost(self, usd: str | None, source: str = "gateway") -> None:
+        """The line [cost]: dollars as a decimal string, or unknown."""
+        self.report["cost"] = {"usd": usd, "source": usd and source}
+        self.note("cost", f"${usd} ({source})" if usd else "unknown")
 
     def say(self, text: str) -> None:
         """A line on stderr, also under --quiet."""

@@ -48,7 +48,6 @@ class Transport:
 
     def __init__(self, context: Context, output: Output, timeout: float, *, with_key: bool = True) -> None:
         self.base = config.base_url(context.environ)
-        self.reached = False  # a request has left us
         self._timeout = timeout
         self.key = config.api_key(context.environ) if with_key else ""
         self._context = context
@@ -62,6 +61,16 @@ class Transport:
         """GET a JSON object. Raises as `request`."""
         return self.request("GET", path, None, READING, Response.json)
 
+    def fetch(self, path: str, *, grace: float = 0.0) -> Response:
+        """GET an API endpoint once; the 2xx answer, unread. It may take `grace` seconds longer than the deadline."""
+        return self._accepted(
+            self.once("GET", self.base + path, None, {"Authorization": f"Bearer {self.key}"}, grace=grace)
+        )
+
+    def put(self, url: str, data: bytes, headers: Mapping[str, str]) -> None:
+        """PUT bytes at a URL that is not the gateway's own: without the key, repeated on whatever passes."""
+        self.repeat(lambda: self._accepted(self.once("PUT", url, data, headers)).close(), READING)
+
     def request(
         self,
         method: str,
@@ -74,12 +83,8 @@ class Transport:
         silence: float = math.inf,
         latest: float = math.inf,
     ) -> T:
-        """What `read` makes of an API endpoint's 2xx answer, after at most two repeats, none of which starts later
-        than `latest` seconds after the first attempt. `silence` replaces a longer --timeout.
-
-        Raises `ApiError` for any other answer and `NetworkError` for none. Its `sent` is true where an attempt
-        may have been acted on and no later answer has settled that.
-        """
+        """What `read` makes of an API endpoint's 2xx answer, repeated as `repeat` does. `silence` replaces a longer
+        --timeout."""
         data = None
         headers = {"Accept": "application/json, text/event-stream", **(headers or {})}
         if body is not None:
@@ -88,24 +93,34 @@ class Transport:
             headers["Content-Type"] = "application/json"
         if path.startswith("/v1/"):
             headers["Authorization"] = f"Bearer {self.key}"
+
+        def attempt() -> T:
+            return read(self._accepted(self.once(method, self.base + path, data, headers, silence)))
+
+        return self.repeat(attempt, policy, latest)
+
+    def repeat(self, attempt: Callable[[], T], policy: Policy, latest: float = math.inf) -> T:
+        """What `attempt` returns, after at most two repeats, none of which starts later than `latest` seconds after
+        the first.
+
+        Raises its last `ApiError` or `NetworkError`, whose `sent` is true where an attempt may have been acted on and
+        no later answer has settled that.
+        """
         started = self._context.clock()
         doubtful = False
-        attempt = 0
+        repeats = 0
         while True:
             try:
-                response = self.once(method, self.base + path, data, headers, silence)
-                if 200 <= response.status < 300:
-                    return read(response)
-                raise self._refusal(response)
+                return attempt()
             except (ApiError, NetworkError) as error:
                 lost = self._lost(error, policy)
                 error.sent = doubtful = doubtful or lost
-                pause = self._pause(error, lost, policy, attempt)
+                pause = self._pause(error, lost, policy, repeats)
                 if pause is None or self._context.clock() + pause - started > latest:
                     raise
-                attempt += 1
+                repeats += 1
                 reason = one_line(f"{error.http} {error.code}" if isinstance(error, ApiError) else error.message, 200)
-                self._output.note("retry", f"{reason}: waiting {pause:.3g} s ({attempt} of {retry.ATTEMPTS - 1})")
+                self._output.note("retry", f"{reason}: waiting {pause:.3g} s ({repeats} of {retry.ATTEMPTS - 1})")
                 self._context.sleep(pause)
 
     def _pause(self, error: ApiError | NetworkError, lost: bool, policy: Policy, attempt: int) -> float | None:
@@ -127,28 +142,38 @@ class Transport:
         return error.sent
 
     def once(
-        self, method: str, url: str, data: bytes | None, headers: Mapping[str, str], silence: float = math.inf
+        self,
+        method: str,
+        url: str,
+        data: bytes | None,
+        headers: Mapping[str, str],
+        silence: float = math.inf,
+        *,
+        grace: float = 0.0,
     ) -> Response:
         """One attempt, as `open_url`, under our clocks."""
         clock = self._context.clock
-        exchange = Exchange(clock, min(self._timeout, silence), self._context.deadline)
-        shown = url.partition("?")[0] if url.startswith(self.base) else "https://" + (urlsplit(url).hostname or "")
+        exchange = Exchange(clock, min(self._timeout, silence), self._context.deadline + grace)
+        ours = url.startswith((f"{self.base}/v1/", f"{self.base}/api-account/"))
+        shown = url if ours else f"a URL at {urlsplit(url).hostname}"  # an upload's or a result's, which is secret
         self._output.debug(f"{method} {shown}")
         started = clock()
         try:
             response = open_url(method, url, data, headers, exchange)
         finally:
-            self.reached = self.reached or exchange.sent
+            self._output.reached |= exchange.sent and method == "POST"
         if response.request_id:
             response.request_id = redacted(response.request_id, self.key)
         self._output.debug(f"{response.status} in {clock() - started:.2f} s request_id={response.request_id}")
         return response
 
-    def _refusal(self, response: Response) -> ApiError | NetworkError:
-        """The error that an answer other than 2xx is, whatever its body holds."""
+    def _accepted(self, response: Response) -> Response:
+        """A 2xx answer; any other is raised as the error that it is, whatever its body holds."""
+        if 200 <= response.status < 300:
+            return response
         if 300 <= response.status < 400:
             response.close()
-            return NetworkError(
+            raise NetworkError(
                 f"the gateway answered with a redirect ({response.status}), which is not followed with a key",
                 code="redirect",
                 hint="set ALLTOKEN_BASE_URL to the address where the API really is",
@@ -163,7 +188,7 @@ class Transport:
         error.retry_after = retry.parse_retry_after(response.header("Retry-After"), self._context.now())
         if error.retry_after is not None and error.retry_after > retry.LONGEST:
             error.hint = f"the gateway asks to wait {error.retry_after:.0f} s"
-        return error
+        raise error
 
 
 def api_error(document: dict[str, Any], http: int, request_id: str | None, secret: str) -> ApiError:
@@ -193,4 +218,15 @@ def api_error(document: dict[str, Any], http: int, request_id: str | None, secre
 
 def segment(text: str) -> str:
     """`text` as one segment of a URL's path."""
-    return quote(text, safe="")
+    return quote(text, safe="", errors="replace")
+
+
+def allowed_url(url: str, base: str) -> bool:
+    """Whether we open a URL that the gateway gave us: https, or http where it and the base URL are on loopback."""
+    try:
+        parts, home = urlsplit(url), urlsplit(base)
+        host = parts.hostname
+    except ValueError:
+        return False
+    local = parts.scheme == "http" and config.is_loopback(host) and config.is_loopback(home.hostname)
+    return bool(host) and (parts.scheme == "https" or local) and "@" not in parts.netloc

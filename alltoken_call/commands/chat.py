@@ -52,15 +52,7 @@ def _budget(text: str) -> int:
 
 def add_answer_arguments(group: argparse._ArgumentGroup) -> None:
     """What chat and search have in common."""
-    group.add_argument(
-        "-p",
-        "--param",
-        metavar="KEY=VALUE",
-        type=options.field,
-        action="append",
-        default=[],
-        help="a request field; repeatable",
-    )
+    options.add_param(group)
     group.add_argument("--no-stream", action="store_true", help="ask for the answer in one piece")
     group.add_argument(
         "--fallback", metavar="auto|none|ID,…", default="auto", help="another model when all providers of this one fail"

@@ -1,0 +1,175 @@
+"""What was called and what it cost, in SQLite: one row a run, never a prompt, an answer or the key.
+
+The database is safe under many processes: writers take the lock at once (BEGIN IMMEDIATE; a read that turns into a
+write is refused instead of waiting) and wait for each other. sqlite3 is loaded at first use, after the answer.
+"""
+
+from __future__ import annotations
+
+import os
+
+from . import config, files
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import sqlite3
+    from typing import Any
+
+    from .context import Context
+    from .output import Output
+
+PATIENCE = 5.0  # seconds to wait for other writers
+ENDED = ("completed", "failed", "cancelled", "expired", "gone", "not_found")  # of a task: nothing is left to fetch
+COLUMNS = (
+    "started",  # seconds since the epoch
+    "ended",
+    "command",
+    "model",
+    "status",  # of a task, in the gateway's words
+    "task_id",
+    "request_id",
+    "prompt_tokens",
+    "completion_tokens",
+    "cost",  # dollars, a decimal string
+    "source",  # of the cost
+    "output",  # the path where a result was, or will be, saved
+    "exit_status",
+)
+_VERSION = 1
+_SCHEMA = """
+CREATE TABLE calls (
+    id INTEGER PRIMARY KEY, started REAL NOT NULL, ended REAL, command TEXT NOT NULL, model TEXT, status TEXT,
+    task_id TEXT UNIQUE, request_id TEXT, prompt_tokens INTEGER, completion_tokens INTEGER, cost TEXT, source TEXT,
+    output TEXT, exit_status INTEGER
+);
+CREATE INDEX calls_started ON calls (started);
+"""
+
+
+class LedgerError(Exception):
+    """The ledger cannot be used; the message says why."""
+
+
+class Ledger:
+    """The database, opened at first use. Every method raises `LedgerError`."""
+
+    def __init__(self, path: str | None) -> None:
+        self.path = path
+        self._database: sqlite3.Connection | None = None
+
+    def put(self, row: dict[str, Any]) -> None:
+        """Add a row; one with a known task id completes that task's row, and leaves what it does not know."""
+        names = [name for name in COLUMNS if row.get(name) is not None]
+        kept = ", ".join(f"{name} = excluded.{name}" for name in names if name != "started")
+        self._run(
+            f"INSERT INTO calls ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})"  # noqa: S608  # COLUMNS
+            f" ON CONFLICT (task_id) DO UPDATE SET {kept}",
+            [row[name] for name in names],
+            create=True,
+        )
+
+    def rows(self, condition: str = "1", values: tuple[Any, ...] = (), columns: tuple[str, ...] = COLUMNS) -> list[Any]:
+        """The rows that fit an SQL condition, as tuples of `columns`."""
+        return self._run(f"SELECT {', '.join(columns)} FROM calls WHERE {condition}", values)  # noqa: S608  # ours
+
+    def task(self, command: str, task_id: str | None) -> dict[str, Any] | None:
+        """The row of a task; without an id, of the latest one that has not ended."""
+        if task_id is not None:
+            found = self.rows("task_id = ?", (task_id,))
+        else:
+            marks = ", ".join("?" * len(ENDED))
+            condition = f"command = ? AND task_id IS NOT NULL AND status NOT IN ({marks}) ORDER BY id DESC LIMIT 1"
+            found = self.rows(condition, (command, *ENDED))
+        return dict(zip(COLUMNS, found[0])) if found else None
+
+    def close(self) -> None:
+        """Close the database."""
+        if self._database is not None:
+            self._database.close()
+            self._database = None
+
+    def _run(self, statement: str, values: Any, *, create: bool = False) -> list[Any]:
+        import sqlite3
+
+        if self.path is None:
+            raise LedgerError("there is no place for it: HOME is not set")
+        try:
+            if self._database is None:
+                if not create and not os.path.exists(self.path):
+                    return []
+                self._open(self.path)
+            assert self._database is not None
+            if not create:
+                return self._database.execute(statement, values).fetchall()
+            self._database.execute("BEGIN IMMEDIATE")
+            self._database.execute(statement, values)
+            self._database.execute("COMMIT")
+        except (sqlite3.Error, OSError, OverflowError, UnicodeError) as error:
+            self.close()
+            raise LedgerError(getattr(error, "strerror", None) or str(error)) from None
+        return []
+
+    def _open(self, path: str) -> None:
+        import sqlite3
+
+        files.make_private(os.path.dirname(path) or ".")
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))  # SQLite's own mode would be 0644
+        database = sqlite3.connect(path, timeout=PATIENCE, isolation_level=None)
+        self._database = database
+        # A kill loses nothing either way; NORMAL saves a wait for the disk, whose loss of power may cost the last row.
+        database.execute("PRAGMA synchronous = NORMAL")
+        if database.execute("PRAGMA user_version").fetchone()[0] == 0:
+            database.execute("BEGIN IMMEDIATE")
+            if database.execute("PRAGMA user_version").fetchone()[0] == 0:
+                for statement in _SCHEMA.strip().split(";\n"):
+                    database.execute(statement)
+                database.execute(f"PRAGMA user_version = {_VERSION}")
+            database.execute("COMMIT")
+        if database.execute("PRAGMA user_version").fetchone()[0] != _VERSION:
+            raise sqlite3.DatabaseError("it was made by another version of alltoken-call")
+
+
+def record(context: Context, output: Output, fields: dict[str, Any]) -> None:
+    """Keep what the report holds, with `fields`. Trouble is one warning: the call goes on."""
+    if context.environ.get("ALLTOKEN_LEDGER") == "off":
+        return
+    report = output.report
+    usage = report["usage"] if isinstance(report["usage"], dict) else {}
+
+    def tokens(*names: str) -> int | None:
+        return next(
+            (usage[name] for name in names if type(usage.get(name)) is int and 0 <= usage[name] < 1 << 63), None
+        )
+
+    row = {
+        "started": context.started,
+        "command": report["command"],
+        "model": report["model"],
+        "status": report.get("status"),
+        "task_id": report.get("task_id"),
+        "request_id": report["request_id"],
+        "prompt_tokens": tokens("prompt_tokens", "input_tokens"),
+        "completion_tokens": tokens("completion_tokens", "output_tokens"),
+        "cost": report["cost"]["usd"],
+        "source": report["cost"]["source"],
+    }
+    path = config.ledger_path(context.environ)
+    ledger = Ledger(path)
+    try:
+        ledger.put(row | fields)
+    except LedgerError as error:
+        output.warning(f"the ledger {path or ''} cannot be used, this call is not recorded: {error}")
+    finally:
+        ledger.close()
+
+
+def look_up(context: Context, output: Output, command: str, task_id: str) -> dict[str, Any]:
+    """The row of a task, or with an empty id of the latest that has not ended; {} where there is none."""
+    ledger = Ledger(config.ledger_path(context.environ))
+    try:
+        return ledger.task(command, task_id or None) or {}
+    except LedgerError as error:
+        output.warning(f"the ledger {ledger.path or ''} cannot be read: {error}")
+        return {}
+    finally:
+        ledger.close()

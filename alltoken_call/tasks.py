@@ -1,0 +1,264 @@
+"""Create a task, wait for its end, resume it (image and video).
+
+What is left where a run dies, and how it is got back:
+
+the output is checked         nothing was sent
+→ submit                      an image: the POST is repeated with one Idempotency-Key inside the gateway's 60 s, and
+                              a 409 hands over the task; killed here: the task may run, and expires in 30 minutes.
+                              A video: never repeated; `video --list` shows it (status 12)
+→ the id is told, recorded    id and target in the ledger: `--resume` without an id finds them
+→ poll                        the same; the task goes on at the gateway
+→ the answer arrives          <state>/<id>.json.*.part grows; killed here: cut, `--resume` asks for an r2_url, and
+                              else says that it is gone and where the piece lies (status 11)
+→ the spool is whole          <state>/<id>.json: `--resume` makes the image from it and asks nobody
+→ decoded beside the target   the same, and a *.part file beside the target
+→ in place                    the same; `--resume` finds the same bytes in place, and is content
+→ the record is finished      a spool that nobody needs
+→ the spool is removed        nothing
+"""
+
+from __future__ import annotations
+
+import math
+import os
+
+from . import ledger, retry
+from .errors import ApiError, CallError, ExitStatus, NetworkError, UsageError
+from .output import inert, one_line
+from .transport import Policy, api_error, segment
+from .wire import text_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from .connection import Response
+    from .context import Context
+    from .output import Output
+    from .transport import Transport
+
+FIELDS = ("task_id", "status", "files", "resume")
+LIFETIME = 1800.0  # seconds from submit until a task expires
+GRACE = 2.0  # seconds that a GET on its way may still take when a signal or the deadline comes: it may bring the image
+LONGEST_PAUSE = 60.0  # seconds between two polls, whatever the gateway asks for
+REPEATED = Policy(429, 503, lost=True, bare=True)  # with an Idempotency-Key
+NEVER_REPEATED = Policy(429, bare=True)
+_DONE = ("completed", "succeeded")
+_ENDS = {"failed": "failed", "cancelled": "cancelled", "canceled": "cancelled", "expired": "expired"}
+
+
+def is_done(document: dict[str, Any]) -> bool:
+    """Whether a task's answer says completed, under either name."""
+    return document.get("status") in _DONE
+
+
+class Tasks:
+    """The tasks of one command: `path` is where one is got, `pause` the seconds between two polls."""
+
+    def __init__(
+        self, context: Context, output: Output, transport: Transport, path: str, *, pause: float, one_shot: bool
+    ) -> None:
+        self._context = context
+        self._output = output
+        self._transport = transport
+        self._path = path
+        self._pause = pause
+        self._one_shot = one_shot
+        self._submitted = context.started  # seconds since the epoch
+
+    def submit(self, path: str, body: dict[str, Any], *, key: str | None, about: str, target: str | None) -> None:
+        """Create a task; its id is told and recorded. With a `key` the submit is repeated inside the gateway's window.
+
+        Raises `CallError` with status 12 where it is unknown whether the task was accepted, else as `request`.
+        """
+        try:
+            document = self._transport.request(
+                "POST",
+                path,
+                body,
+                REPEATED if key else NEVER_REPEATED,
+                self._accepted,
+                headers={"Idempotency-Key": key} if key else None,
+                silence=20.0 if key else math.inf,
+                latest=50.0 if key else math.inf,
+            )
+        except ApiError as error:
+            if error.code == "duplicate_request" and error.task_id:
+                document = {"id": error.task_id}
+            elif error.sent and (error.http == 429 or (error.http or 0) >= 500):
+                raise self._unknown(error) from None
+            else:
+                raise
+        except NetworkError as error:
+            raise (self._unknown(error) if error.sent else error) from None
+        self._output.report |= {"task_id": document["id"], "status": "queued"}
+        self._output.say(f"submitted {one_line(document['id'], 200)}{about}")
+        place = target if target in (None, "-") else os.path.abspath(target)
+        ledger.record(self._context, self._output, {"output": place})
+
+    @staticmethod
+    def _accepted(response: Response) -> dict[str, Any]:
+        document = response.json()
+        task_id = text_of(document.get("id")) or text_of(document.get("task_id"))
+        if task_id is None or task_id in (".", ".."):
+            raise NetworkError("the task was accepted without an id", code="protocol", sent=True)
+        return {"id": task_id}
+
+    def _unknown(self, error: CallError) -> CallError:
+        command = self._output.report["command"]
+        check = f"check with {self.line('--list')}" if command == "video" else "check the usage page"
+        return CallError(
+            f"it is unknown whether the task was accepted, and it may be billed: {error.message}",
+            status=ExitStatus.UNKNOWN,
+            code="unknown_outcome",
+            hint=f"{check} before running it again",
+        )
+
+    def take_up(self, wanted: str) -> dict[str, Any]:
+        """Go on with a task that an earlier run has submitted: the one with the id `wanted`, or, where that is empty,
+        the latest on record that has not ended. Its row, {} where there is none.
+
+        Raises `CallError` with status 1 where no task is left.
+        """
+        report = self._output.report
+        row = ledger.look_up(self._context, self._output, report["command"], wanted)
+        task_id = wanted or row.get("task_id")
+        if task_id is None:
+            raise CallError(f"no {report['command']} task is left to resume", code="nothing_to_resume")
+        if task_id in (".", ".."):
+            raise UsageError(f"{task_id!r} is no task's id")
+        report |= {"task_id": task_id, "model": row.get("model"), "status": row.get("status")}
+        self._submitted = row.get("started") or self._context.now()
+        return row
+
+    def wait(self, read: Callable[[Response], dict[str, Any]], take: Callable[[dict[str, Any]], None]) -> None:
+        """Poll until the task has completed and `take` its answer; `read` makes a document of each answer.
+
+        A failing poll is not a failing task. Raises `CallError` with status 8 at the deadline, 10 where the task
+        ended otherwise, 11 where its result is gone; `ApiError` and `NetworkError` for what no waiting mends.
+        """
+        task_id = self._output.report["task_id"]
+        told = None
+        failures = 0
+        while True:
+            try:
+                status, pause = self._poll(task_id, read, take)
+            except (ApiError, NetworkError) as error:
+                status, pause = told or "unknown", self._failed_poll(error, failures)
+                failures += 1
+            else:
+                failures = 0
+                if status in _DONE:
+                    return
+            self._output.report["status"] = status
+            if status != told and not self._output.lively:
+                self._output.note("status", f"{one_line(status, 60)} after {self._age():.1f} s")
+            told = status
+            self._sleep(task_id, status, pause)
+
+    def _poll(
+        self, task_id: str, read: Callable[[Response], dict[str, Any]], take: Callable[[dict[str, Any]], None]
+    ) -> tuple[str, float]:
+        """One GET: the status, and the seconds until the next. Signals are held back where it may bring the result."""
+        with self._context.signals.held(GRACE if self._one_shot else 0.0):
+            response = self._transport.fetch(f"{self._path}/{segment(task_id)}", grace=GRACE if self._one_shot else 0.0)
+            try:
+                if self._one_shot:
+                    self._context.signals.firm()
+                    response.unhurried()
+                document = read(response)
+            finally:
+                response.close()
+            self._output.report["request_id"] = response.request_id
+            status = document.get("status")
+            status = one_line(inert(status), 60) if isinstance(status, str) and status else "unknown"
+            if status in _DONE:
+                self._output.report["status"] = "completed"
+                take(document)
+        if status in _ENDS:
+            self.end(_ENDS[status])
+            raise self._ended(document, _ENDS[status])
+        told = document.get("next_poll_after_ms")
+        pause = told / 1000 if isinstance(told, (int, float)) and not isinstance(told, bool) else None
+        if pause is None:
+            pause = retry.parse_retry_after(response.header("Retry-After"), self._context.now())
+        return status, min(max(pause if pause is not None else self._pause, 0.05), LONGEST_PAUSE)
+
+    def _failed_poll(self, error: ApiError | NetworkError, failures: int) -> float:
+        """Seconds until the next try after a poll that failed. Raises what no waiting mends."""
+        if isinstance(error, ApiError) and error.http == 410:
+            self.end("gone")
+            raise error
+        if isinstance(error, ApiError) and error.http == 404:
+            self.end("not_found")
+            raise error
+        busy = isinstance(error, ApiError) and error.http == 409  # another reader is taking the result
+        if not (busy or error.passing or error.code in ("protocol", "max_wait")):
+            raise error
+        asked = error.retry_after if isinstance(error, ApiError) else None
+        pause = self._pause if busy else max(self._pause, 4 * retry.backoff(failures, self._context.chance()))
+        pause = min(pause if asked is None else asked, LONGEST_PAUSE)
+        if error.code != "max_wait":
+            what = "another reader is taking the result" if busy else one_line(error.message, 200)
+            self._output.note("retry", f"{error.http or error.code}: {what}; asking again in {pause:.3g} s")
+        return pause
+
+    def _ended(self, document: dict[str, Any], status: str) -> CallError:
+        error = api_error(document, 0, self._output.report["request_id"], self._transport.key)
+        message = error.message if error.enveloped else f"the task is {status}"
+        code = error.code if error.enveloped and error.code != "http_0" else f"task_{status}"
+        ended = CallError(message, status=ExitStatus.TASK_FAILED, code=code)
+        ended.type, ended.request_id = error.type, error.request_id
+        return ended
+
+    def _sleep(self, task_id: str, status: str, pause: float) -> None:
+        """Wait for the next poll, with the living line. Raises `CallError` with status 8 at the deadline."""
+        until = self._context.clock() + min(pause, self._context.left())
+        while (left := until - self._context.clock()) > 0:
+            self._output.progress(f"{one_line(task_id, 40)} {status} {self._age():.0f} s")
+            self._context.sleep(min(left, 0.5) if self._output.lively else left)
+        if self._context.left() <= 0:
+            raise CallError(
+                f"the time of --max-wait is over; the task goes on ({status})",
+                status=ExitStatus.PENDING,
+                code="pending",
+            )
+
+    def _age(self) -> float:
+        return max(0.0, self._context.now() - self._submitted)
+
+    def end(self, status: str, output: str | None = None) -> None:
+        """Record that nothing is left to fetch."""
+        self._output.report["status"] = status
+        ledger.record(self._context, self._output, {"output": output})
+
+    def detach(self, target: str | None) -> None:
+        """Leave the task to itself: its id on stdout, and how to resume it on stderr."""
+        self._output.line(self._output.report["task_id"])
+        self._output.say(self.resume_line(target))
+
+    def saved_before(self, row: dict[str, Any], out: str | None) -> bool:
+        """Whether an earlier run has saved the result of this task, and it is wanted nowhere else; told then."""
+        path = row.get("output")
+        if row.get("status") != "completed" or not path or out or not os.path.isfile(path):
+            return False
+        self._output.report["files"] = [path]
+        self._output.note("task", "saved by an earlier run: nothing is left to fetch")
+        self._output.line(path)
+        return True
+
+    def line(self, *words: str) -> str:
+        """A command line of this command that can be run here."""
+        import shlex
+
+        return shlex.join([*self._context.program, self._output.report["command"], *words])
+
+    def resume_line(self, target: str | None = None) -> str:
+        """The command that resumes the task, and how long that makes sense."""
+        task_id = self._output.report["task_id"]
+        unrecorded = self._context.environ.get("ALLTOKEN_LEDGER") == "off" and target is not None
+        line = self.line("--resume", task_id, *(("-o", target) if unrecorded and target else ()))
+        self._output.report["resume"] = line
+        left = LIFETIME - self._age()
+        return f"{line}  # {f'the task expires in {math.ceil(left / 60)} min' if left > 0 else 'the task has expired'}"
