@@ -49,24 +49,25 @@ def is_loopback(host: str | None) -> bool:
 def base_url(environ: Mapping[str, str]) -> str:
     """The gateway's root without a trailing slash or /v1. Raises `UsageError`, which never quotes the value."""
     value = environ.get("ALLTOKEN_BASE_URL", "").strip() or DEFAULT_BASE_URL
+    # urlsplit drops tabs and line breaks in silence, so they are looked for first.
+    if not all("!" <= character <= "~" for character in value):
+        raise _unusable("it holds white space or a character that is not ASCII")
     try:
-        # urlsplit drops tabs and line breaks in silence, so they are looked for first.
-        if not all("!" <= character <= "~" for character in value):
-            raise ValueError("it holds white space or a character that is not ASCII")
         parts = urlsplit(value)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError("it must look like https://host")
-        if parts.port == 0:
-            raise ValueError("its port is 0")
-        if "@" in parts.netloc or parts.query or parts.fragment:
-            raise ValueError("it may hold no user, query or fragment")
-        if parts.scheme == "http" and not is_loopback(parts.hostname):
-            raise ValueError("http:// is for loopback only, since the key would travel in clear")
-    except ValueError as error:
-        raise UsageError(
-            f"ALLTOKEN_BASE_URL cannot be used: {error}", hint=f"the default is {DEFAULT_BASE_URL}"
-        ) from None
+        sound = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # its text quotes what may be a password
+        sound = False
+    if not sound:
+        raise _unusable("it must look like https://host")
+    if "@" in parts.netloc or parts.query or parts.fragment:
+        raise _unusable("it may hold no user, query or fragment")
+    if parts.scheme == "http" and not is_loopback(parts.hostname):
+        raise _unusable("http:// is for loopback only, since the key would travel in clear")
     return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/').removesuffix('/v1').rstrip('/')}"
+
+
+def _unusable(reason: str) -> UsageError:
+    return UsageError(f"ALLTOKEN_BASE_URL cannot be used: {reason}", hint=f"the default is {DEFAULT_BASE_URL}")
 
 
 def default_model(environ: Mapping[str, str], command: str) -> str:

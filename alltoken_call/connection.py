@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 BLOCK = 1 << 16  # bytes of one read
+LARGEST_PIECE = 1 << 20  # bytes that one read may inflate to
 LARGEST_JSON = 64 << 20  # bytes of a JSON answer; image results go to disk and have a bound of their own
 CONNECT_PATIENCE = 30.0  # seconds to reach one address: who has not answered by then is not there
 _REQUEST_IDS = ("x-request-id", "x-gateway-request-id")
@@ -200,8 +201,9 @@ class Response:
         Content-Length in silence, so that is counted here.
         """
         while True:
+            packed = self._inflate.unconsumed_tail if self._inflate is not None else b""
             with _mapped(self._exchange, self._raw.status):
-                data = self._piece()
+                data = packed or self._piece()
             if not data or self._inflate is None:
                 return data
             if data := self._inflated(data):
@@ -225,7 +227,7 @@ class Response:
         import zlib
 
         try:
-            return bytes(self._inflate.decompress(data))
+            return bytes(self._inflate.decompress(data, LARGEST_PIECE))
         except zlib.error:
             raise NetworkError("the answer's compression is broken", code="protocol", sent=True) from None
 

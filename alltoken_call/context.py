@@ -51,6 +51,9 @@ class Signals:
         self._held, self._grace = grace > 0, grace
         try:
             yield
+        except BaseException:
+            self._pending = None  # the block has its own way to end the command
+            raise
         finally:
             self.firm()
             self._held = False

@@ -36,6 +36,7 @@ class ExitStatus(enum.IntEnum):
     GONE = 11
     UNKNOWN = 12
     CANNOT_WRITE = 13
+    HUNG_UP = 129
     INTERRUPTED = 130
     BROKEN_PIPE = 141
     TERMINATED = 143
@@ -130,7 +131,7 @@ class ApiError(CallError):
         enveloped: bool = True,
     ) -> None:
         status = status_of(http, code, type)
-        super().__init__(message, code=code or f"http_{http}", status=status, hint=_HINTS.get(status), sent=True)
+        super().__init__(message, code=code or (f"http_{http}" if http else None), status=status, hint=_HINTS.get(status), sent=True)
         self.http = http or None
         self.type = type
         self.request_id = request_id

@@ -145,8 +145,9 @@ class Output:
             try:
                 stream.buffer.write(data)
                 stream.buffer.flush()
-            except BlockingIOError:  # somebody made the pipe non-blocking; what was not written waits in the buffer
+            except BlockingIOError as full:  # somebody made the pipe non-blocking, for all who share it
                 os.set_blocking(stream.fileno(), True)
+                stream.buffer.write(data[full.characters_written :])
                 stream.buffer.flush()
         except (OSError, ValueError) as error:
             _silence(stream)
@@ -227,7 +228,7 @@ class Output:
         message = one_line(redacted(error.message, self._secret))
         self.report["request_id"] = error.request_id or self.report["request_id"]
         self.report["error"] = {
-            "code": error.code,
+            "code": redacted(error.code, self._secret),
             "type": error.type,
             "message": message,
             "status": error.http,

@@ -8,6 +8,8 @@ from __future__ import annotations
 import decimal
 from decimal import Decimal
 
+from .errors import ApiError, CallError
+from .transport import segment
 from .wire import text_of
 
 TYPE_CHECKING = False
@@ -44,7 +46,7 @@ def amount(value: object) -> Decimal | None:
     except decimal.InvalidOperation:
         return None
     # An exponent of thousands would print as thousands of zeros.
-    usable = number is not None and number.is_finite() and number >= 0 and abs(number.adjusted()) < 30
+    usable = number is not None and number.is_finite() and not number.is_signed() and abs(number.adjusted()) < 30
     return number if usable else None
 
 
@@ -72,5 +74,27 @@ def total(tokens: tuple[int, int], per_million: tuple[Decimal, Decimal]) -> Deci
 
 def catalog(transport: Transport) -> dict[str, dict[str, Any]]:
     """Every entry of the public catalog by its id. No key is sent. Raises as `Transport.get`."""
-    listed = entries(transport.get(CATALOG))
-    return {name: entry for entry in listed if (name := model_id(entry))}
+    return {name: entry for entry in entries(transport.get(CATALOG)) if (name := model_id(entry))}
+
+
+def entry(transport: Transport, model: str) -> dict[str, Any]:
+    """What the public catalog says of one model. No key is sent. Raises as `Transport.get`; `CallError` with status 1
+    where it does not know the model."""
+    try:
+        document = transport.get(f"{CATALOG}/{segment(model)}")
+    except ApiError as error:
+        if error.http != 404:
+            raise
+        document = {}
+    found = document.get("data") if isinstance(document.get("data"), dict) else document
+    if not found:
+        hint = "alltoken-call models lists what there is"
+        raise CallError(f"the catalog does not know {model}", code="unknown_model", hint=hint)
+    return found
+
+
+def places(value: Decimal, least: int) -> str:
+    """A decimal, exact, with at least so many places: 0.2 with 4 is 0.2000."""
+    value = value.normalize(_EXACT)
+    exponent = value.as_tuple().exponent
+    return f"{value:.{max(least, -exponent if isinstance(exponent, int) else 0)}f}"

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .context import Context
     from .output import Output
 
+SHORT_PATIENCE = 0.3  # seconds before we say that we wait
 PATIENCE = 10.0  # seconds that a pipe may stay empty where no person can see why we wait
 
 _MODEL = re.compile(
@@ -46,7 +47,7 @@ def assemble(words: list[str], context: Context, output: Output, *, only_dash: b
     """
     if "-" in words:
         text = _read(context, output, patient=True)
-        prompt = " ".join(text if word == "-" else word for word in words)
+        prompt = " ".join(filter(None, (text if word == "-" else word for word in words)))
     elif words:
         given = "" if only_dash or not _is_offered(context) else _read(context, output, told=True)
         prompt = "\n\n".join(part for part in (given, " ".join(words)) if part)
@@ -95,18 +96,21 @@ def _block(context: Context) -> bytes:
     """The next piece of stdin, within --max-wait."""
     stream = context.stdin
     assert stream is not None
-    if not _ready(context, context.left()):
-        raise DeadlineError("the time of --max-wait is over, and stdin still open")
+    while not _ready(context, PATIENCE):
+        if context.left() <= 0:
+            raise DeadlineError("the time of --max-wait is over, and stdin still open")
     return stream.buffer.read1(1 << 16)  # type: ignore[attr-defined, no-any-return]
 
 
 def _await(context: Context, output: Output, patient: bool) -> None:
     """Wait for the first byte or the end: in sight of a person, as long as it takes; else `PATIENCE` seconds."""
-    if patient or is_terminal(context.stdin) or _ready(context, 0.3):
+    if patient or is_terminal(context.stdin) or _ready(context, SHORT_PATIENCE):
         return
     if is_terminal(context.stderr):
         output.note("stdin", "waiting for the pipe's end (Ctrl-D or </dev/null where nothing is to come)")
-    elif not _ready(context, min(PATIENCE - 0.3, context.left())):
+    elif not _ready(context, PATIENCE - SHORT_PATIENCE):
+        if context.left() <= 0:
+            raise DeadlineError("the time of --max-wait is over, and stdin still open and empty")
         raise UsageError(
             f"stdin is a pipe that stayed open and empty for {PATIENCE:.0f} s",
             hint="write - to wait for it, or </dev/null where nothing is to come",
@@ -114,10 +118,10 @@ def _await(context: Context, output: Output, patient: bool) -> None:
 
 
 def _ready(context: Context, seconds: float) -> bool:
-    """Whether a read would not block, after at most `seconds`. Files always are; so is what select cannot watch."""
+    """Whether a read would not block, after at most `seconds` or at the deadline. Files always are; so is what select cannot watch."""
     if os.name == "nt" or context.stdin is None:
         return True
     try:
-        return bool(select.select([context.stdin], [], [], min(seconds, 1e6) if seconds > 0 else 0)[0])
+        return bool(select.select([context.stdin], [], [], max(0.0, min(seconds, context.left())))[0])
     except (OSError, ValueError):
         return True

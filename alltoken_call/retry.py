@@ -17,14 +17,17 @@ def parse_retry_after(value: str | None, now: float) -> float | None:
     """
     value = (value or "").strip()
     if value.isascii() and value.isdigit():
-        return float(value[:10])  # ten digits are 300 years, and `float` has no trap for thousands of them
+        return float(value.lstrip("0")[:10] or 0)  # ten digits are 300 years; int() refuses thousands of them
     if not value or not value.isascii():
         return None
+    import datetime
     import email.utils
 
     try:
         moment = email.utils.parsedate_to_datetime(value)
-        return max(0.0, moment.timestamp() - now) if moment.tzinfo else None
+        if moment.tzinfo is None:  # asctime's form, which means UTC (RFC 9110 §5.6.7)
+            moment = moment.replace(tzinfo=datetime.timezone.utc)
+        return max(0.0, moment.timestamp() - now)
     except (TypeError, ValueError, OverflowError, IndexError):
         return None
 

@@ -12,7 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-LIMIT = 8 << 20  # bytes: one line, or the data of one event; a whole answer of a million tokens fits
+LIMIT = 8 << 20  # bytes: one line, or the data lines of one event; a whole answer of a million tokens fits
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -21,7 +21,7 @@ class Event:
 
     __slots__ = ("data", "id", "type")
 
-    def __init__(self, data: str, type: str = "message", id: str = "") -> None:
+    def __init__(self, data: str, type: str, id: str) -> None:
         self.data = data
         self.type = type
         self.id = id
@@ -55,7 +55,7 @@ class Parser:
         self._id = ""
 
     def feed(self, data: bytes) -> Iterator[Event | Comment]:
-        """The events and comments that `data` completes, in order. Raises `LimitExceeded`."""
+        """The events and comments that `data` completes, in order: to be iterated to its end. Raises `LimitExceeded`."""
         if self._skip_lf and data:
             self._skip_lf = False
             if data.startswith(b"\n"):
@@ -72,12 +72,12 @@ class Parser:
             self._skip_lf = True
         elif not data.endswith(b"\n"):
             self._tail += lines.pop()
-            self._check(len(self._tail))
         for line in lines:
             self._check(len(line))
             item = self._line(line)
             if item is not None:
                 yield item
+        self._check(len(self._tail))
 
     def _check(self, size: int) -> None:
         if size > self._limit:
@@ -91,15 +91,16 @@ class Parser:
             return self._dispatch()
         # Decoding line by line equals decoding the stream: neither LF nor CR occurs inside a UTF-8 sequence.
         name, _, value = line.decode("utf-8", "replace").partition(":")
-        if not name and line.startswith(b":"):
+        if not name:
             return Comment(value)
+        if name == "data":
+            self._size += len(line)
+            self._check(self._size)
         self._field(name, value.removeprefix(" "))
         return None
 
     def _field(self, name: str, value: str) -> None:
         if name == "data":
-            self._size += len(value) + 1
-            self._check(self._size)
             self._data.append(value)
         elif name == "event":
             self._type = value

@@ -1,0 +1,58 @@
+"""search: a question to a model that looks on the web first."""
+
+from __future__ import annotations
+
+from .. import config, options, prompt
+from ..completion import FIELDS
+from ..errors import ExitStatus, UsageError
+from ..fallback import family
+from .chat import add_answer_arguments, send
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+
+    from ..context import Context
+    from ..output import Output
+
+__all__ = ["EXAMPLE", "FIELDS", "HELP", "add_arguments", "run"]
+HELP = "ask a model that searches the web"
+EXAMPLE = 'alltoken-call search "what changed in Python 3.13?"'
+FAMILIES = ("deepseek", "qwen")  # those that honour enable_search; others ignore it in silence (PROTOCOL: Search)
+VERIFIED = (
+    "deepseek-v4-pro",
+    "deepseek-v3.2",
+    "qwen3.6-flash",
+    "qwen3.6-max-preview",
+    "qwen3.6-plus",
+    "qwen3.6-27b",
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of search."""
+    parser.add_argument("words", nargs="*", metavar="QUERY", help="the question; - takes stdin's text")
+    asking = parser.add_argument_group("the question")
+    asking.add_argument("-m", "--model", metavar="ID", help="a DeepSeek or Qwen model")
+    asking.add_argument("--max-tokens", metavar="N", type=options.positive, default=600, help="the longest answer (600)")
+    add_answer_arguments(asking)
+
+
+def run(args: argparse.Namespace, context: Context, output: Output) -> ExitStatus:
+    """Ask with enable_search, and show."""
+    model = args.model or config.default_model(context.environ, "search")
+    output.report["model"] = model
+    named = [] if args.fallback in ("auto", "none") else args.fallback.split(",")
+    for candidate in (model, *(name.strip() for name in named)):
+        if family(candidate) not in FAMILIES:
+            raise UsageError(
+                f"{candidate} does not search: only DeepSeek and Qwen models do, others ignore the request in silence",
+                hint=f"models that search: {', '.join(VERIFIED)}",
+            )
+    if model not in VERIFIED:
+        output.warning(f"{model} is of a family that searches, but it is not known whether it does itself")
+    query = prompt.assemble(args.words, context, output)
+    messages = [{"role": "user", "content": query}]
+    body = {"model": model, "messages": messages, "enable_search": True, "max_tokens": args.max_tokens}
+    send(args, context, output, body, families=FAMILIES)
+    return ExitStatus.OK
