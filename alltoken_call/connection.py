@@ -243,9 +243,10 @@ class Response:
         return b"".join(parts)
 
     def json(self) -> dict[str, Any]:
-        """The body as a JSON object. Raises `NetworkError` where it is none."""
-        value = object_of(self.body(LARGEST_JSON))
+        """The body as a JSON object; a bare list as its `data`. Raises `NetworkError` where it is neither."""
+        data = self.body(LARGEST_JSON)
         self.close()
+        value = object_of(b'{"data": %s}' % data if data.lstrip().startswith(b"[") else data)
         if value:
             return value
         raise NetworkError(

@@ -46,9 +46,9 @@ class Signals:
                 signal.signal(signum, handler)
 
     @contextlib.contextmanager
-    def held(self, grace: float) -> Iterator[None]:
-        """Hold signals back for `grace` seconds after they arrive, or, from `firm` on, until the block's end."""
-        self._held, self._grace = grace > 0, grace
+    def held(self, grace: float = 0.0) -> Iterator[None]:
+        """Hold signals back until the block's end; with `grace`, and before `firm`, only for so many seconds."""
+        self._held, self._grace = True, grace
         try:
             yield
         except BaseException:

@@ -131,7 +131,9 @@ class ApiError(CallError):
         enveloped: bool = True,
     ) -> None:
         status = status_of(http, code, type)
-        super().__init__(message, code=code or (f"http_{http}" if http else None), status=status, hint=_HINTS.get(status), sent=True)
+        super().__init__(
+            message, code=code or (f"http_{http}" if http else None), status=status, hint=_HINTS.get(status), sent=True
+        )
         self.http = http or None
         self.type = type
         self.request_id = request_id

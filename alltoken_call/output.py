@@ -115,6 +115,13 @@ class Output:
         if not self.json_mode:
             self._show(text + "\n")
 
+    def table(self, rows: list[list[str]]) -> None:
+        """Lines with aligned columns: the first to the left, the others to the right."""
+        widths = [max(len(cells[column]) for cells in rows) for column in range(len(rows[0]))]
+        for first, *others in rows:
+            right = (f"{cell:>{width}}" for cell, width in zip(others, widths[1:]))
+            self.line("  ".join([f"{one_line(first):<{widths[0]}}", *right]))
+
     def document(self, document: Any = None) -> None:
         """The one JSON document of stdout: the report where none is given."""
         self._show(json.dumps(self.report if document is None else document, allow_nan=False) + "\n")

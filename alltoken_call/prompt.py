@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import select
@@ -96,9 +97,8 @@ def _block(context: Context) -> bytes:
     """The next piece of stdin, within --max-wait."""
     stream = context.stdin
     assert stream is not None
-    while not _ready(context, PATIENCE):
-        if context.left() <= 0:
-            raise DeadlineError("the time of --max-wait is over, and stdin still open")
+    if not _ready(context, context.left()):
+        raise DeadlineError("the time of --max-wait is over, and stdin still open")
     return stream.buffer.read1(1 << 16)  # type: ignore[attr-defined, no-any-return]
 
 
@@ -108,7 +108,7 @@ def _await(context: Context, output: Output, patient: bool) -> None:
         return
     if is_terminal(context.stderr):
         output.note("stdin", "waiting for the pipe's end (Ctrl-D or </dev/null where nothing is to come)")
-    elif not _ready(context, PATIENCE - SHORT_PATIENCE):
+    elif not _ready(context, min(PATIENCE - SHORT_PATIENCE, context.left())):
         if context.left() <= 0:
             raise DeadlineError("the time of --max-wait is over, and stdin still open and empty")
         raise UsageError(
@@ -118,10 +118,11 @@ def _await(context: Context, output: Output, patient: bool) -> None:
 
 
 def _ready(context: Context, seconds: float) -> bool:
-    """Whether a read would not block, after at most `seconds` or at the deadline. Files always are; so is what select cannot watch."""
+    """Whether a read would not block, after at most `seconds`. Files always are; so is what select cannot watch."""
     if os.name == "nt" or context.stdin is None:
         return True
     try:
-        return bool(select.select([context.stdin], [], [], max(0.0, min(seconds, context.left())))[0])
+        patience = None if seconds == math.inf else max(0.0, seconds)
+        return bool(select.select([context.stdin], [], [], patience)[0])
     except (OSError, ValueError):
         return True

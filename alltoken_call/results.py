@@ -58,7 +58,7 @@ class Results:
         try:
             if self._spool.whole:
                 self._output.note("task", f"from the answer in {self._spool.path}; the gateway is not asked")
-                with self._context.signals.held(0.0):
+                with self._context.signals.held():
                     self._open()
                     self._save(self._document)
             else:

@@ -20,13 +20,13 @@ def parse_retry_after(value: str | None, now: float) -> float | None:
         return float(value.lstrip("0")[:10] or 0)  # ten digits are 300 years; int() refuses thousands of them
     if not value or not value.isascii():
         return None
-    import datetime
+    import datetime as dt
     import email.utils
 
     try:
         moment = email.utils.parsedate_to_datetime(value)
         if moment.tzinfo is None:  # asctime's form, which means UTC (RFC 9110 §5.6.7)
-            moment = moment.replace(tzinfo=datetime.timezone.utc)
+            moment = moment.replace(tzinfo=dt.timezone.utc)
         return max(0.0, moment.timestamp() - now)
     except (TypeError, ValueError, OverflowError, IndexError):
         return None

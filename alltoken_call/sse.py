@@ -55,7 +55,10 @@ class Parser:
         self._id = ""
 
     def feed(self, data: bytes) -> Iterator[Event | Comment]:
-        """The events and comments that `data` completes, in order: to be iterated to its end. Raises `LimitExceeded`."""
+        """The events and comments that `data` completes, in order. Raises `LimitExceeded`.
+
+        An iterator: what it is not asked for is not parsed.
+        """
         if self._skip_lf and data:
             self._skip_lf = False
             if data.startswith(b"\n"):
@@ -94,7 +97,7 @@ class Parser:
         if not name:
             return Comment(value)
         if name == "data":
-            self._size += len(line)
+            self._size += max(1, len(line) - len("data"))  # the value's bytes, and one for the line feed to come
             self._check(self._size)
         self._field(name, value.removeprefix(" "))
         return None

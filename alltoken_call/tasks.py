@@ -19,6 +19,7 @@ the output is checked         nothing was sent
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 
@@ -161,8 +162,9 @@ class Tasks:
         self, task_id: str, read: Callable[[Response], dict[str, Any]], take: Callable[[dict[str, Any]], None]
     ) -> tuple[str, float]:
         """One GET: the status, and the seconds until the next. Signals are held back where it may bring the result."""
-        with self._context.signals.held(GRACE if self._one_shot else 0.0):
-            response = self._transport.fetch(f"{self._path}/{segment(task_id)}", grace=GRACE if self._one_shot else 0.0)
+        grace = GRACE if self._one_shot else 0.0
+        with self._context.signals.held(grace) if grace else contextlib.nullcontext():
+            response = self._transport.fetch(f"{self._path}/{segment(task_id)}", grace=grace)
             try:
                 if self._one_shot:
                     self._context.signals.firm()

@@ -6,10 +6,10 @@ import unittest
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent.parent / "alltoken_call"
-FLOORS = {  # some modules are still to come
-    0: ("", "errors", "config", "context", "sse", "retry", "options", "wire"),
-    1: ("output", "connection", "transport", "files", "pricing", "ledger"),
-    2: ("completion", "fallback", "prompt", "tasks"),
+FLOORS = {
+    0: ("", "errors", "config", "context", "sse", "chunked", "retry", "options", "wire"),
+    1: ("output", "connection", "transport", "files", "download", "spool", "pricing", "ledger"),
+    2: ("completion", "fallback", "prompt", "tasks", "uploads", "results"),
     3: ("commands", "skills", *(f"commands.{name}" for name in ("chat", "image", "video", "search", "models", "cost"))),
     4: ("cli", "__main__"),
 }

@@ -6,10 +6,10 @@ import datetime as dt
 import re
 from decimal import Decimal
 
-from .. import config, ledger, options, pricing
+from .. import config, ledger, pricing
 from ..errors import ApiError, CallError, ExitStatus, NetworkError, UsageError
 from ..output import one_line
-from ..transport import Transport
+from ..transport import Transport, segment
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -54,4 +54,140 @@ def run(args: argparse.Namespace, context: Context, output: Output) -> ExitStatu
     if len(args.words) != 3:
         raise UsageError("an estimate takes three words: MODEL PROMPT_TOKENS COMPLETION_TOKENS")
     model, *counts = args.words
-    ...
+    if not all(count.isascii() and count.isdigit() and len(count) <= 15 for count in counts):
+        raise UsageError("PROMPT_TOKENS and COMPLETION_TOKENS are whole numbers")
+    if args.dry_run:
+        url = f"{config.base_url(context.environ)}{pricing.CATALOG}/{segment(model)}"
+        output.document({"method": "GET", "url": url, "body": None})
+        return ExitStatus.OK
+    output.check_stdout()
+    entry = pricing.entry(Transport(context, output, args.timeout, with_key=False), model)
+    input_price, output_price = pricing.prices(entry)
+    if input_price is None or output_price is None:
+        named = ", ".join(sorted(one_line(name, 40) for name in entry))
+        raise CallError(f"the catalog has no price for {model}; it sent: {named}", code="no_price")
+    _show(output, {"model": model}, (int(counts[0]), int(counts[1])), (input_price, output_price))
+    return ExitStatus.OK
+
+
+def _show(
+    output: Output,
+    about: dict[str, str],
+    tokens: tuple[int | None, int | None],
+    prices: tuple[Decimal, Decimal] | None,
+    usd: str | None = None,
+) -> None:
+    """The table of one call: what it is about, tokens, prices where they are known, and `usd`, the gateway's figure,
+    or else the estimate from the prices."""
+    for name, value in about.items():
+        output.line(f"{name + ':':<19}{one_line(value, 60)}")
+    report = output.report
+    report["model"], report["prompt_tokens"], report["completion_tokens"] = about["model"], *tokens
+    rows = [(f"{side} tokens", f"{count:,}") for side, count in zip(_SIDES, tokens) if count is not None]
+    source = "gateway"
+    if prices is not None:
+        report["input_price"], report["output_price"] = map(pricing.plain, prices)
+        rows += [
+            (f"{side:<6} $/1M", f"${pricing.places(price, 4)}") for side, price in zip(("input", "output"), prices)
+        ]
+        if usd is None and tokens[0] is not None and tokens[1] is not None:
+            usd, source = pricing.places(pricing.total((tokens[0], tokens[1]), prices), 6), "estimate"
+    report["cost"] = {"usd": usd, "source": usd and source}
+    for name, value in rows:
+        output.line(f"{name + ':':<19}{value:>14}")
+    output.line(f"{'total cost:':<19}" + (f"{'$' + usd:>14} ({source})" if usd else f"{'unknown':>14}"))
+
+
+_SIDES = ("prompt", "completion")
+
+
+def _ledger(context: Context) -> ledger.Ledger:
+    if context.environ.get("ALLTOKEN_LEDGER") == "off":
+        raise CallError("the ledger is off (ALLTOKEN_LEDGER)", code="no_ledger")
+    return ledger.Ledger(config.ledger_path(context.environ))
+
+
+def _last(args: argparse.Namespace, context: Context, output: Output) -> ExitStatus:
+    """The last recorded call, with an estimate where the gateway gave no figure and the catalog has prices."""
+    try:
+        found = _ledger(context).rows("1 ORDER BY id DESC LIMIT 1")
+    except ledger.LedgerError as error:
+        raise CallError(f"the ledger cannot be read: {error}", code="no_ledger") from None
+    if not found:
+        raise CallError("no call is recorded yet", code="nothing_recorded", hint=f"try: {EXAMPLE.partition(';')[0]}")
+    row = dict(zip(ledger.COLUMNS, found[0]))
+    when = dt.datetime.fromtimestamp(row["started"]).astimezone()
+    model = row["model"] or "unknown"
+    prices = None
+    if row["cost"] is None and row["prompt_tokens"] is not None and not args.dry_run:
+        try:
+            entry = pricing.entry(Transport(context, output, args.timeout, with_key=False), model)
+            input_price, output_price = pricing.prices(entry)
+            prices = (input_price, output_price) if input_price is not None and output_price is not None else None
+        except (CallError, ApiError, NetworkError) as error:
+            output.warning(f"no estimate: {one_line(error.message, 200)}")
+    about = {"when": f"{when:%Y-%m-%d %H:%M:%S}", "command": row["command"], "model": model}
+    _show(output, about, (row["prompt_tokens"], row["completion_tokens"]), prices, row["cost"])
+    return ExitStatus.OK
+
+
+class _Sum:
+    """Calls, tokens and dollars of one group."""
+
+    def __init__(self) -> None:
+        self.calls = self.prompt_tokens = self.completion_tokens = self.unknown = 0
+        self.usd = Decimal(0)
+
+    def add(self, calls: int, prompt_tokens: int, completion_tokens: int, costs: str | None) -> None:
+        """Add calls that have something in common; `costs` are those known, with commas between."""
+        self.calls += calls
+        self.prompt_tokens += prompt_tokens
+        self.completion_tokens += completion_tokens
+        known = list(map(Decimal, costs.split(","))) if costs else []
+        self.usd += sum(known)
+        self.unknown += calls - len(known)
+
+    @property
+    def dollars(self) -> str | None:
+        """The sum of the known costs; None where none is known."""
+        return pricing.places(self.usd, 6) if self.calls > self.unknown else None
+
+    def document(self) -> dict[str, Any]:
+        """The sum for --json."""
+        return {name: getattr(self, name) for name in ("calls", "unknown", "prompt_tokens", "completion_tokens")} | {
+            "usd": self.dollars
+        }
+
+
+def _spent(args: argparse.Namespace, context: Context, output: Output) -> ExitStatus:
+    """What was spent since when, by model, command or day; an unknown cost is counted, never summed as zero."""
+    since = args.since
+    if isinstance(since, dt.timedelta):
+        since = context.now() - since.total_seconds()
+    elif since is not None:
+        since = since.timestamp()
+    by = args.by or "model"
+    columns = (_KEYS[by], "count(*)", "total(prompt_tokens)", "total(completion_tokens)", "group_concat(cost)")
+    try:
+        rows = _ledger(context).rows("started >= ? GROUP BY 1 ORDER BY 1", (since or 0.0,), columns)
+    except ledger.LedgerError as error:
+        raise CallError(f"the ledger cannot be read: {error}", code="no_ledger") from None
+    if not rows:
+        raise CallError("no call is recorded in that time", code="nothing_recorded")
+    groups: dict[str, _Sum] = {}
+    everything = _Sum()
+    for key, *figures in rows:
+        for one in (groups.setdefault(key or "unknown", _Sum()), everything):
+            one.add(figures[0], int(figures[1]), int(figures[2]), figures[3])
+    output.report |= {"groups": [{by: key, **one.document()} for key, one in groups.items()]}
+    output.report |= {"calls": everything.calls, "unknown": everything.unknown}
+    output.report["cost"] = {"usd": everything.dollars, "source": everything.dollars and "gateway"}
+    table = [[by, "calls", "unknown", "tokens in", "tokens out", "cost"]]
+    for key, one in groups.items():
+        counts = (one.calls, one.unknown, one.prompt_tokens, one.completion_tokens)
+        table.append([key, *(f"{count:,}" for count in counts), f"${one.dollars}" if one.dollars else "unknown"])
+    output.table(table)
+    total = f"${everything.dollars}" if everything.dollars else "unknown"
+    calls = f"{everything.calls:,} call" + ("s" if everything.calls != 1 else "")
+    output.line(f"total: {total} ({calls}, {everything.unknown:,} unknown)")
+    return ExitStatus.OK

@@ -53,7 +53,7 @@ def run(args: argparse.Namespace, context: Context, output: Output) -> ExitStatu
         return _tell(pricing.entry(transport, args.words[0]), output)
     found: dict[str, dict[str, Any]] = {}
     for path in requests:
-        for entry in pricing.entries(transport.get(path, Response.any)):
+        for entry in pricing.entries(transport.get(path)):
             name = pricing.model_id(entry)
             if name is not None and args.filter.lower() in name.lower() and _is_of(entry, args.type, path):
                 found.setdefault(name, entry)
@@ -81,14 +81,13 @@ def _table(found: dict[str, dict[str, Any]], output: Output) -> None:
         prices = pricing.prices(entry)
         known = all(price is not None for price in prices)
         total = sum(price for price in prices if price is not None)
-        context = next((entry[key] for key in ("context_length", "context_window") if type(entry.get(key)) is int), None)
+        context = next(
+            (entry[key] for key in ("context_length", "context_window") if type(entry.get(key)) is int), None
+        )
         cells = [one_line(name, 60), *("-" if price is None else f"${pricing.places(price, 4)}" for price in prices)]
         rows.append(((not known, total, name), [*cells, f"{context:,}" if context else "-", _modalities(entry)]))
-    table = [["id", "input $/1M", "output $/1M", "context", "modalities"], *(cells for _, cells in sorted(rows))]
-    widths = [max(len(cells[column]) for cells in table) for column in range(4)]
-    for cells in table:
-        left, *right = (f"{cell:>{width}}" for cell, width in zip(cells, widths))
-        output.line("  ".join([f"{left.strip():<{widths[0]}}", *right, cells[4]]).rstrip())
+    header = ["id", "input $/1M", "output $/1M", "context", "modalities"]
+    output.table([header, *(cells for _, cells in sorted(rows))])
 
 
 def _modalities(entry: dict[str, Any]) -> str:

@@ -34,7 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("words", nargs="*", metavar="QUERY", help="the question; - takes stdin's text")
     asking = parser.add_argument_group("the question")
     asking.add_argument("-m", "--model", metavar="ID", help="a DeepSeek or Qwen model")
-    asking.add_argument("--max-tokens", metavar="N", type=options.positive, default=600, help="the longest answer (600)")
+    asking.add_argument(
+        "--max-tokens", metavar="N", type=options.positive, default=600, help="the longest answer (600)"
+    )
     add_answer_arguments(asking)
 
 
