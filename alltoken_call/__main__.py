@@ -6,7 +6,7 @@ Nothing is imported from the working directory, whatever lies there, and nothing
 import os
 import sys
 
-_HOME = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+_HOME = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 
 
 def _clean_path() -> None:
@@ -20,20 +20,29 @@ def _clean_path() -> None:
 
 def entry() -> int:
     """The process's exit status, after everything was written."""
-    if sys.argv[1:] == ["--version"] and sys.stdout is not None:
+    if sys.argv[1:] == ["--version"]:
         from alltoken_call import __version__
 
-        sys.stdout.write(f"alltoken-call {__version__}\n")
-        return 0
+        try:
+            os.write(1, f"alltoken-call {__version__}\n".encode())
+            return 0
+        except OSError:  # told below
+            pass
     try:
-        from alltoken_call.cli import main
-        from alltoken_call.context import Context
+        from alltoken_call.errors import Interrupted
 
-        context = Context.of_process()
-        context.signals.install()
-        status = main(sys.argv[1:], context)
-        context.signals.release()
-        return status
+        try:
+            from alltoken_call.cli import main
+            from alltoken_call.context import Context
+
+            context = Context.of_process()
+            context.signals.install()
+            try:
+                return main(sys.argv[1:], context)
+            finally:
+                context.signals.release()
+        except Interrupted as signal:
+            return signal.status
     except KeyboardInterrupt:  # before the signals were ours
         return 130
 

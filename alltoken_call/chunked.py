@@ -10,16 +10,20 @@ LONGEST_LINE = 4096  # bytes of a chunk's size and extensions
 
 
 class Dechunker:
-    """The state of one body. `ended` once its last chunk was seen; trailers are of no use here and left unread."""
+    """The state of one body. `ended` once its last chunk was seen; trailers are of no use here and left unread.
+
+    `fault` says what broke the coding, after which nothing more is understood; what came before it is given out.
+    """
 
     def __init__(self) -> None:
         self.ended = False
+        self.fault: str | None = None
         self._rest = b""  # an unfinished line
         self._left = 0  # bytes of the current chunk's data that are still to come
         self._inside = False  # a chunk's data has begun, and its line break has not been seen
 
     def feed(self, data: bytes) -> bytes:
-        """The body bytes in `data`. Raises ValueError where it does not follow the coding."""
+        """The body bytes in `data`, as far as it follows the coding."""
         data = self._rest + data
         at = 0
         body = []
@@ -36,16 +40,18 @@ class Dechunker:
             at = end + 1
             if self._inside:
                 if line.strip():
-                    raise ValueError("a chunk is longer than its size")
+                    self.fault = "a chunk is longer than its size"
+                    break
                 self._inside = False
                 continue
             size = line.partition(b";")[0].strip()
             if not size or len(size) > 15 or size.strip(b"0123456789abcdefABCDEF"):
-                raise ValueError("a chunk's size is no hexadecimal number")
+                self.fault = "a chunk's size is no hexadecimal number"
+                break
             self._left = int(size, 16)
             self._inside = True
             self.ended = not self._left
         self._rest = data[at:]
         if len(self._rest) > LONGEST_LINE:
-            raise ValueError("a chunk's first line is too long")
+            self.fault = "a chunk's first line is too long"
         return b"".join(body)

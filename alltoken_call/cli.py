@@ -72,7 +72,14 @@ def command_parser(name: str) -> Parser:
 
 
 def main(argv: list[str], context: Context) -> int:
-    """Run one command line; the exit status. Nothing but signals is raised."""
+    """Run one command line; the exit status. Nothing is raised but what -v shows of a bug."""
+    try:
+        return _main(argv, context)
+    except Interrupted as signal:  # before a command ran, or while the end of one was told
+        return signal.status
+
+
+def _main(argv: list[str], context: Context) -> int:
     name = _command_name(argv)
     if name is None:
         output = Output(context, None, json_mode="--json" in argv)
@@ -90,7 +97,7 @@ def main(argv: list[str], context: Context) -> int:
 def _run(name: str, head: list[str], words: list[str], context: Context, output: Output) -> ExitStatus:
     parser = command_parser(name)
     args = parser.parse_intermixed_args(head)
-    args.words = [*args.words, *words]
+    args.words = [options.text(word) for word in (*args.words, *words)]
     output.json_mode, output.quiet, output.verbose = args.json, args.quiet, args.verbose
     if args.help:
         output.json_mode = False
@@ -135,7 +142,7 @@ def _ended(output: Output, run: Any) -> int:
             output.failed(error)
             if output.parting:
                 output.say(output.parting)
-            if output.json_mode:
+            if output.json_mode and output.stdout_works:
                 output.document()
         return int(error.status)
     except CallError as unwritable:  # the document itself did not reach stdout
@@ -174,7 +181,7 @@ def _without_command(argv: list[str], output: Output) -> ExitStatus:
         output.line(_help())
         return ExitStatus.OK
     if argv == ["--version"]:
-        output.line(__version__)
+        output.line(f"alltoken-call {__version__}")
         return ExitStatus.OK
     if not argv:
         raise UsageError("no command", hint=_help())

@@ -215,6 +215,8 @@ def _receive(response: Response, answer: Completion, output: Output) -> None:
             response.limit(COST_PATIENCE, total=True)
         elif answer.finish_reason:
             response.limit(USAGE_PATIENCE)
+    if comment := parser.close():
+        answer.take(comment)
     if not answer.whole:
         what = (
             "the answer ended without [DONE] or a finish reason" if answer.understood else "this is no chat completion"

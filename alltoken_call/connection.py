@@ -21,7 +21,6 @@ from urllib.parse import urlsplit
 from . import __version__, config
 from .chunked import Dechunker
 from .errors import DeadlineError, NetworkError, Silence
-from .output import one_line
 from .wire import object_of
 
 TYPE_CHECKING = False
@@ -166,17 +165,14 @@ class Response:
         self._exchange = exchange
         self._chunks = Dechunker() if raw.chunked else None
         self.status = raw.status
-        self.request_id = next((one_line(raw.headers[name], 200) for name in _REQUEST_IDS if raw.headers[name]), None)
+        self.request_id: str | None = next((raw.headers[name] for name in _REQUEST_IDS if raw.headers[name]), None)
         encoding = (raw.headers["Content-Encoding"] or "identity").strip().lower()
         self._inflate: Any = None
         if encoding in ("gzip", "x-gzip", "deflate"):  # not asked for, but paid for
             import zlib
 
             self._inflate = zlib.decompressobj(47 if "gzip" in encoding else 15)
-        elif encoding != "identity" and raw.status == 200:
-            raise NetworkError(
-                f"the answer is encoded as {encoding!r}, which was not asked for", code="protocol", sent=True
-            )
+        self.foreign = encoding if self._inflate is None and encoding != "identity" else None
 
     def header(self, name: str) -> str | None:
         """A header's value, or None."""
@@ -215,12 +211,14 @@ class Response:
             if not data and self._raw.length:
                 raise http.client.IncompleteRead(b"", self._raw.length)
             return data
-        while not self._chunks.ended:
+        while not self._chunks.ended and not self._chunks.fault:
             received = self._raw.fp.read1(BLOCK)
             if not received:
                 raise http.client.IncompleteRead(b"")
             if data := self._chunks.feed(received):
                 return data
+        if self._chunks.fault:
+            raise NetworkError(f"the answer is broken: {self._chunks.fault}", code="connection_lost", sent=True)
         return b""
 
     def _inflated(self, data: bytes) -> bytes:
@@ -278,7 +276,10 @@ def _network_error(error: Exception, exchange: Exchange, status: int | None) -> 
         if exchange.clock() >= exchange.deadline:
             result = DeadlineError("the time of --max-wait is over")
         else:
-            result = Silence(f"no answer for {exchange.silence:g} s", hint="--timeout SECONDS waits longer")
+            what = f"answer for {exchange.silence:g} s"
+            if not exchange.sent:
+                what = f"connection within {min(exchange.silence, CONNECT_PATIENCE):g} s"
+            result = Silence(f"no {what}", hint="--timeout SECONDS waits longer" if exchange.sent else None)
     elif isinstance(cause, (http.client.RemoteDisconnected, ConnectionError, ssl.SSLEOFError)) and exchange.sent:
         result = NetworkError("the connection was closed before the answer was complete", code="connection_lost")
     elif isinstance(cause, ssl.SSLCertVerificationError):

@@ -10,6 +10,7 @@ import re
 from . import pricing
 from .completion import ask
 from .errors import ApiError, NetworkError
+from .output import one_line
 from .wire import text_of
 
 TYPE_CHECKING = False
@@ -63,7 +64,7 @@ def ask_with_fallback(
     transport: Transport,
     output: Output,
     body: dict[str, Any],
-    choice: str,
+    choice: str | list[str],
     *,
     families: tuple[str, ...] = (),
     show_reasoning: bool = False,
@@ -72,7 +73,7 @@ def ask_with_fallback(
 
     `families` bounds what auto may choose from. Raises as `ask`.
     """
-    plan = None if choice == "auto" else [] if choice == "none" else [name.strip() for name in choice.split(",")]
+    plan = list(choice) if isinstance(choice, list) else None if choice == "auto" else []
     while True:
         try:
             return ask(transport, output, body, show_reasoning=show_reasoning)
@@ -83,7 +84,7 @@ def ask_with_fallback(
                 plan = _plan(transport, body["model"], families, error)
             if not plan:
                 raise
-            output.warning(f"all providers of {body['model']} failed; asking {plan[0]}")
+            output.warning(f"all providers of {one_line(body['model'])} failed; asking {one_line(plan[0])}")
             body["model"] = output.report["model"] = plan.pop(0)
 
 
@@ -100,7 +101,7 @@ def _plan(transport: Transport, model: str, families: tuple[str, ...], error: Ap
     except (ApiError, NetworkError):
         return []
     if others:
-        error.hint = f"no other model is known to be as cheap; choose one with -m: {', '.join(others[:4])}"
+        error.hint = f"no other model is known to be as cheap; choose one with -m: {one_line(', '.join(others[:4]))}"
     try:
         fitting = affordable(model, others, pricing.catalog(transport))
     except (ApiError, NetworkError):

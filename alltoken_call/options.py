@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -62,18 +63,27 @@ def field(text: str) -> tuple[str, Any]:
             f"{key!r} is not for -p: {'use -m' if key == 'model' else 'the command sets it'}"
         )
     try:
-        return key, json.loads(value, parse_constant=_no_number, parse_float=_float)
+        parsed = json.loads(value)
     except (ValueError, RecursionError):
         return key, value
+    try:
+        json.dumps(parsed, allow_nan=False)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{value!r} holds a number that JSON does not have") from None
+    return key, parsed
 
 
-def _no_number(text: str) -> float:
-    raise argparse.ArgumentTypeError(f"{text} is not a JSON number")
+def text(word: str) -> str:
+    """A word of argv as the UTF-8 text that it is meant to be, whatever the locale has made of it."""
+    return os.fsencode(word).decode("utf-8", "replace")
 
 
-def _float(text: str) -> float:
-    value = float(text)
-    return value if math.isfinite(value) else _no_number(text)
+def fallback(value: str) -> str | list[str]:
+    """auto, none, or a list of model ids."""
+    names = [name.strip() for name in value.split(",")]
+    if not all(names):
+        raise argparse.ArgumentTypeError(f"{value!r} is not auto, none or ID,ID,…")
+    return value if value in ("auto", "none") else names
 
 
 def add_param(group: Any) -> None:

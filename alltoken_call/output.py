@@ -72,7 +72,6 @@ class Output:
         self._stdout = context.stdout
         self._stderr = context.stderr
         self._secret = context.environ.get("ALLTOKEN_API_KEY", "").strip()
-        self._to_terminal = is_terminal(context.stdout)
         self._lively = is_terminal(context.stderr) and not context.environ.get("NO_COLOR")
         self._half = ""  # a high surrogate whose other half comes with the next delta
         self._column = 0  # 0 where stdout stands at the beginning of a line
@@ -80,15 +79,17 @@ class Output:
         self._living = False  # a progress line stands on the terminal
         self._unended = False  # stderr stands inside a line of reasoning
 
-    def check_stdout(self) -> None:
-        """Raise `OutputError` where stdout is closed: it is noticed before anything is sent."""
-        if self._stdout is None:
-            raise OutputError("stdout is closed")
+        self.to_terminal = is_terminal(context.stdout)
 
     @property
-    def stdout_is_terminal(self) -> bool:
-        """Whether a person watches stdout."""
-        return self._to_terminal
+    def stdout_works(self) -> bool:
+        """Whether stdout was open, and no write has failed."""
+        return self._stdout is not None
+
+    def check_stdout(self) -> None:
+        """Raise `OutputError` where stdout is closed: it is noticed before anything is sent."""
+        if not self.stdout_works:
+            raise OutputError("stdout is closed")
 
     # stdout
 
@@ -135,7 +136,7 @@ class Output:
             return
         self._column = int(not text.endswith("\n"))
         encoding = "utf-8"
-        if self._to_terminal and self._stdout is not None:
+        if self.to_terminal and self._stdout is not None:
             text, encoding = inert(text), self._stdout.encoding
         try:
             data = text.encode(encoding)
@@ -159,7 +160,7 @@ class Output:
         except (OSError, ValueError) as error:
             _silence(stream)
             self._stdout = None
-            self._column = 0
+            self._column, self._half = 0, ""
             if isinstance(error, BrokenPipeError):
                 self._stderr = None  # status 141 says it all
                 raise CallError("", status=ExitStatus.BROKEN_PIPE, code="broken_pipe") from None

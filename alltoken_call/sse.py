@@ -82,6 +82,11 @@ class Parser:
                 yield item
         self._check(len(self._tail))
 
+    def close(self) -> Comment | None:
+        """The stream has ended: a comment may lack its line's end, and the cost be in it. An event is dropped."""
+        item = self._line(bytes(self._tail)) if self._tail.startswith(b":") else None
+        return item if isinstance(item, Comment) else None
+
     def _check(self, size: int) -> None:
         if size > self._limit:
             raise LimitExceeded(f"a line or an event of more than {self._limit} bytes")

@@ -163,21 +163,28 @@ class Transport:
         finally:
             self._output.reached |= exchange.sent and method == "POST"
         if response.request_id:
-            response.request_id = redacted(response.request_id, self.key)
+            response.request_id = one_line(redacted(response.request_id, self.key), 200)
         self._output.debug(f"{response.status} in {clock() - started:.2f} s request_id={response.request_id}")
         return response
 
     def _accepted(self, response: Response) -> Response:
         """A 2xx answer; any other is raised as the error that it is, whatever its body holds."""
-        if 200 <= response.status < 300:
-            return response
+        problem: NetworkError | None = None
         if 300 <= response.status < 400:
-            response.close()
-            raise NetworkError(
+            problem = NetworkError(
                 f"the gateway answered with a redirect ({response.status}), which is not followed with a key",
                 code="redirect",
                 hint="set ALLTOKEN_BASE_URL to the address where the API really is",
             )
+        elif response.foreign:
+            what = f"the answer is encoded as {one_line(response.foreign, 60)}, which was not asked for"
+            problem = NetworkError(what, code="protocol", sent=True)
+        elif 200 <= response.status < 300:
+            return response
+        if problem is not None:
+            response.close()
+            problem.request_id = response.request_id
+            raise problem
         body = b""
         with contextlib.suppress(NetworkError):
             response.limit(ERROR_PATIENCE, total=True)
@@ -202,9 +209,9 @@ def api_error(document: dict[str, Any], http: int, request_id: str | None, secre
     def field(name: str) -> str | None:
         values = (place.get(name) for place in (fields, document))
         texts = (str(value) if type(value) is int else text_of(value) for value in values)
-        return next((redacted(one_line(text), secret) for text in texts if text), None)
+        return next((one_line(redacted(text, secret)) for text in texts if text), None)
 
-    message = field("message") or (redacted(one_line(inner), secret) if isinstance(inner, str) else None)
+    message = field("message") or (one_line(redacted(inner, secret)) if isinstance(inner, str) else None)
     return ApiError(
         message or "the gateway gave no reason",
         http=http,

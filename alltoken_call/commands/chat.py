@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("words", nargs="*", metavar="[MODEL] PROMPT", help="the question; - takes stdin's text")
     asking = parser.add_argument_group("the question")
     asking.add_argument("-m", "--model", metavar="ID", help="the model, whatever the first word looks like")
-    asking.add_argument("-s", "--system", metavar="TEXT", help="the system message")
+    asking.add_argument("-s", "--system", metavar="TEXT", type=options.text, help="the system message")
     asking.add_argument("-a", "--attach", metavar="FILE|URL", action="append", default=[], help="an image; repeatable")
     asking.add_argument("--thread", metavar="FILE", help="a conversation: read, and rewritten with the new turn")
     asking.add_argument("--tools", metavar="FILE", help="tools that the model may call: a JSON array")
@@ -55,7 +55,11 @@ def add_answer_arguments(group: argparse._ArgumentGroup) -> None:
     options.add_param(group)
     group.add_argument("--no-stream", action="store_true", help="ask for the answer in one piece")
     group.add_argument(
-        "--fallback", metavar="auto|none|ID,…", default="auto", help="another model when all providers of this one fail"
+        "--fallback",
+        metavar="auto|none|ID,…",
+        type=options.fallback,
+        default="auto",
+        help="another model when all providers of this one fail",
     )
 
 

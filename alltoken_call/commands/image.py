@@ -102,6 +102,6 @@ def _target(args: argparse.Namespace, output: Output) -> str:
         return files.in_folder(args.out, f"alltoken-image-{secrets.token_hex(4)}{_ENDINGS[args.format or 'png']}")
     if output.json_mode or (args.count or 1) > 1:
         raise UsageError("-o - puts the bytes of one image on stdout: not with --json, nor with -n")
-    if output.stdout_is_terminal:
+    if output.to_terminal:
         raise OutputError("an image does not go to a terminal", hint="choose a file with -o, or pipe it on")
     return "-"

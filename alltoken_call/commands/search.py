@@ -44,8 +44,7 @@ def run(args: argparse.Namespace, context: Context, output: Output) -> ExitStatu
     """Ask with enable_search, and show."""
     model = args.model or config.default_model(context.environ, "search")
     output.report["model"] = model
-    named = [] if args.fallback in ("auto", "none") else args.fallback.split(",")
-    for candidate in (model, *(name.strip() for name in named)):
+    for candidate in (model, *(args.fallback if isinstance(args.fallback, list) else ())):
         if family(candidate) not in FAMILIES:
             raise UsageError(
                 f"{candidate} does not search: only DeepSeek and Qwen models do, others ignore the request in silence",
