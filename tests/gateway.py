@@ -203,6 +203,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.raw_requestline = self.rfile.readline(65537)
         if not self.raw_requestline or not self.parse_request():
             return
+        self.close_connection = True  # which parse_request has undone for a client that would keep it
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         exchange = Exchange(self.server.gateway, self, body)
         try:
@@ -249,7 +250,7 @@ class Gateway:
         self.url = f"{'https' if tls else 'http'}://127.0.0.1:{port}"
 
     def __enter__(self):
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.005})
         self._thread.start()
         return self
 

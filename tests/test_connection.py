@@ -1,0 +1,187 @@
+"""connection.py: one HTTP exchange, and every way in which it can fail."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import shutil
+import socket
+import ssl
+import subprocess
+import unittest
+import zlib
+from unittest import mock
+
+from .gateway import CHAT, DONE, Gateway, delta, frames, raw, reply, stream
+from .harness import Case
+from .test_completion import event
+
+HEAD = b"HTTP/1.1 200 OK\r\nConnection: close\r\nx-request-id: req_raw\r\n"
+CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
+KEPT = event(delta("kept"))
+
+
+def chunk(data: bytes) -> bytes:
+    return b"%x\r\n%s\r\n" % (len(data), data)
+
+
+class Cuts(Case):
+    def test_a_cut_stream_is_status_9_and_keeps_the_text(self):
+        for name, data in (
+            ("between chunks", CHUNKED + chunk(KEPT)),
+            ("inside a chunk", CHUNKED + chunk(KEPT) + b"ff\r\ndata: {"),
+            ("inside a chunk's size", CHUNKED + chunk(KEPT) + b"f"),
+            ("a chunk's size that is none", CHUNKED + chunk(KEPT) + b"zz\r\n"),
+            ("short Content-Length", HEAD + b"Content-Length: 9999\r\n\r\n" + KEPT),
+            ("no length at all", HEAD + b"\r\n" + KEPT),
+        ):
+            for then in ("close", "reset"):
+                with self.subTest(name, then=then):
+                    self.gateway.on(CHAT, raw(data, then=then))
+                    result = self.chat("hi")
+                    self.assertQuietly(9, result)
+                    self.assertEqual(result.out, b"kept\n")
+                    self.assertIn("request_id: req_raw", result.err)
+        self.assertEqual(self.asked(), 12)
+
+    def test_no_answer_or_none_of_http_is_status_3_and_asked_once(self):
+        for name, data, then in (
+            ("closed at once", b"", "close"),
+            ("reset at once", b"", "reset"),
+            ("garbage", b"\x16\x03\x01garbage\r\n\r\n", "close"),
+            ("half a head", b"HTTP/1.1 200 OK\r\nContent-Le", "close"),
+            ("a status that is none", b"HTTP/1.1 abc\r\n\r\n", "close"),
+            ("an endless header", b"HTTP/1.1 200 OK\r\nx: " + b"y" * 70_000, "close"),
+            ("a thousand headers", b"HTTP/1.1 200 OK\r\n" + b"a: b\r\n" * 1000 + b"\r\n", "close"),
+            ("an empty body", HEAD + b"Content-Length: 0\r\n\r\n", "close"),
+            ("a negative length", HEAD + b"Content-Length: -1\r\n\r\n", "close"),
+        ):
+            with self.subTest(name):
+                self.gateway.requests.clear()
+                self.gateway.on(CHAT, raw(data, then=then))
+                result = self.chat("hi")
+                self.assertQuietly(3, result)
+                self.assertEqual((result.out, self.asked(), result.sleeps), (b"", 1, []))
+
+    def test_interim_answers_are_passed_over(self):
+        hints = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"
+        self.gateway.on(CHAT, raw(hints + HEAD + b"\r\n" + frames("hi") + DONE))
+        self.assertEqual(self.chat("hi").out, b"hi\n")
+
+    def test_a_compressed_answer_is_inflated_and_a_strange_one_refused(self):
+        data = frames("hi") + DONE
+        deflated = zlib.compress(data)
+        for encoding, body, status in (
+            ("gzip", gzip.compress(data), 0),
+            ("deflate", deflated, 0),
+            ("gzip", b"no gzip at all", 3),
+            ("br", b"brotli", 3),
+        ):
+            with self.subTest(encoding=encoding, status=status):
+                self.gateway.on(CHAT, reply(200, body, {"Content-Encoding": encoding}))
+                result = self.chat("hi")
+                self.assertQuietly(status, result)
+                self.assertEqual(result.out, b"" if status else b"hi\n")
+                if status:
+                    self.assertIn("request_id: req_loopback_1", result.err)
+
+
+class Clocks(Case):
+    def test_silence_and_max_wait_are_3_before_text_and_9_after_and_never_asked_again(self):
+        def mute(exchange):
+            exchange.hold()
+
+        for option, code in (("--timeout", "timeout"), ("--max-wait", "max_wait")):
+            for name, step, status, out in (
+                ("no head", mute, 3, b""),
+                ("no text", stream("hold"), 3, b""),
+                ("half a line", stream(b"data: {", "hold"), 3, b""),
+                ("after text", stream(KEPT, "hold"), 9, b"kept\n"),
+            ):
+                with self.subTest(name, option=option):
+                    self.gateway.requests.clear()
+                    self.gateway.on(CHAT, step)
+                    result = self.chat("hi", option, "0.1")
+                    self.assertQuietly(status, result)
+                    self.assertEqual((result.out, self.asked(), result.sleeps), (out, 1, []))
+                    self.assertIn(f"[error] {code}", result.err)
+
+    def test_max_wait_counts_the_whole_though_bytes_keep_coming(self):
+        def drip(exchange):
+            exchange.head(chunked=True)
+            exchange.event(delta("kept"))
+            while not exchange.gateway.stopping.wait(0.02):
+                exchange.chunk(b": keep-alive\n\n")
+
+        self.gateway.on(CHAT, drip)
+        result = self.chat("hi", "--max-wait", "0.3", "--timeout", "9")
+        self.assertQuietly(9, result)
+        self.assertEqual(result.out, b"kept\n")
+
+    def test_headers_that_drip_do_not_outlast_max_wait(self):
+        def drip(exchange):
+            exchange.raw(b"HTTP/1.1 200 OK\r\n")
+            while not exchange.gateway.stopping.wait(0.02):
+                exchange.raw(b"a: b\r\n")
+
+        self.gateway.on(CHAT, drip)
+        self.assertQuietly(3, self.chat("hi", "--max-wait", "0.3"))
+
+    def test_keep_alives_are_no_silence(self):
+        pieces = [piece for _ in range(8) for piece in (b": keep-alive\n\n", 0.05)]
+        self.gateway.on(CHAT, stream(*pieces, frames("hi") + DONE))
+        self.assertEqual(self.chat("hi", "--timeout", "0.3").out, b"hi\n")
+
+
+class Reaching(Case):
+    def test_a_connection_that_failed_before_the_request_left_is_tried_3_times(self):
+        with socket.socket() as taken:  # bound, not listening: refuses
+            taken.bind(("127.0.0.1", 0))
+            result = self.chat("hi", ALLTOKEN_BASE_URL=f"http://127.0.0.1:{taken.getsockname()[1]}")
+        self.assertQuietly(3, result)
+        self.assertEqual(result.sleeps, [0.375, 0.75])
+        self.assertIn("(1 of 2)", result.err)
+        self.assertIn("(2 of 2)", result.err)
+        self.assertIn("[error] unreachable", result.err)
+
+    def test_a_name_without_an_address_is_status_3(self):
+        with mock.patch("socket.getaddrinfo", side_effect=socket.gaierror(-2, "Name or service not known")):
+            result = self.chat("hi", ALLTOKEN_BASE_URL="https://gateway.invalid")
+        self.assertQuietly(3, result)
+
+    def test_no_proxy_sees_loopback_traffic(self):
+        with socket.create_server(("127.0.0.1", 0)) as proxy:
+            url = f"http://127.0.0.1:{proxy.getsockname()[1]}"
+            names = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
+            with mock.patch.dict(os.environ, {n: url for name in names for n in (name, name.lower())}):
+                self.assertEqual(self.chat("hi").status, 0)
+                result = self.chat("hi", ALLTOKEN_BASE_URL=self.gateway.url.replace("127.0.0.1", "localhost"))
+                self.assertEqual(result.status, 0)
+            proxy.setblocking(False)
+            self.assertRaises(BlockingIOError, proxy.accept)
+
+    def test_a_proxy_is_asked_to_connect_and_never_sees_the_key(self):
+        with mock.patch.dict(os.environ, {"https_proxy": self.gateway.url, "no_proxy": ""}):
+            result = self.chat("hi", ALLTOKEN_BASE_URL="https://gateway.invalid")
+        self.assertQuietly(3, result)
+        seen = {(one.method, "Authorization" in one.headers, one.body) for one in self.gateway.requests}
+        self.assertEqual(seen, {("CONNECT", False, b"")})
+
+
+@unittest.skipUnless(shutil.which("openssl"), "openssl makes the certificate")
+class Tls(Case):
+    def test_an_untrusted_certificate_is_status_3_and_a_named_one_is_trusted(self):
+        files = [os.path.join(self.folder, name) for name in ("cert.pem", "key.pem")]
+        make = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=localhost"
+        names = ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-out", files[0], "-keyout", files[1]]
+        subprocess.run(["openssl", *make.split(), *names], check=True, capture_output=True)
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        tls.load_cert_chain(*files)
+        with Gateway(tls=tls) as gateway:
+            self.environ["ALLTOKEN_BASE_URL"] = gateway.url
+            result = self.execute("chat", "hi")
+            self.assertQuietly(3, result)
+            self.assertIn("[error] tls", result.err)
+            self.assertNotIn("[retry]", result.err)
+            self.assertEqual(gateway.requests, [])
+            self.assertEqual(self.execute("chat", "hi", environ={"SSL_CERT_FILE": files[0]}).status, 0)
