@@ -29,7 +29,7 @@ exit statuses:
   3 the network                  11 the result is gone
   4 the key                      12 unknown whether the submit was accepted
   5 the gateway failed           13 cannot write here
-  6 out of credit               130 interrupted, 143 terminated
+  6 out of credit               129 hung up, 130 interrupted, 143 terminated
   7 rate-limited                141 the reader of stdout went away
 """
 

@@ -69,13 +69,16 @@ def field(text: str) -> tuple[str, Any]:
     try:
         json.dumps(parsed, allow_nan=False)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{value!r} holds a number that JSON does not have") from None
+        raise argparse.ArgumentTypeError(f"{value!r} is not a JSON number") from None
     return key, parsed
 
 
 def text(word: str) -> str:
     """A word of argv as the UTF-8 text that it is meant to be, whatever the locale has made of it."""
-    return os.fsencode(word).decode("utf-8", "replace")
+    try:
+        return os.fsencode(word).decode("utf-8", "replace")
+    except UnicodeEncodeError:  # no shell makes such a word
+        return word
 
 
 def fallback(value: str) -> str | list[str]:

@@ -150,13 +150,7 @@ class Output:
         self.check_stdout()
         stream: TextIO = self._stdout  # type: ignore[assignment]  # check_stdout has seen to it
         try:
-            try:
-                stream.buffer.write(data)
-                stream.buffer.flush()
-            except BlockingIOError as full:  # somebody made the pipe non-blocking, for all who share it
-                os.set_blocking(stream.fileno(), True)
-                stream.buffer.write(data[full.characters_written :])
-                stream.buffer.flush()
+            _push(stream, data)
         except (OSError, ValueError) as error:
             _silence(stream)
             self._stdout = None
@@ -265,6 +259,19 @@ class Output:
         except (OSError, ValueError):  # nobody listens any more: no reason to fail
             _silence(self._stderr)
             self._stderr = None
+
+
+def _push(stream: TextIO, data: bytes) -> None:
+    while True:
+        try:
+            if data:
+                stream.buffer.write(data)
+                data = b""
+            stream.buffer.flush()
+            return
+        except BlockingIOError as full:  # somebody made the pipe non-blocking, for all who share it
+            os.set_blocking(stream.fileno(), True)
+            data = data[full.characters_written :]
 
 
 def _silence(stream: TextIO) -> None:

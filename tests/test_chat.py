@@ -260,7 +260,7 @@ class Thread(Case):
         self.assertEqual(self.chat("two", "--thread", self.path).status, 0)
         self.assertEqual(self.messages(), [*first, ("user", "two"), ("assistant", "Grüße")])
         self.assertEqual(len(self.gateway.requests[1].json["messages"]), 4)
-        self.assertEqual(os.listdir(self.folder), ["thread.json"])
+        self.assertEqual(sorted(os.listdir(self.folder)), ["state", "thread.json"])
 
     def test_an_old_thread_keeps_its_mode_and_s_replaces_its_system_message(self):
         self.file("thread.json", [{"role": "system", "content": "old"}, {"role": "user", "content": "a", "name": "x"}])
@@ -278,7 +278,7 @@ class Thread(Case):
             self.assertNotEqual(self.chat("b", "--thread", self.path).status, 0)
             with open(self.path, "rb") as file:
                 self.assertEqual(file.read(), before)
-        self.assertEqual(os.listdir(self.folder), ["thread.json"])
+        self.assertEqual(sorted(os.listdir(self.folder)), ["state", "thread.json"])
 
     def test_a_dry_run_writes_no_thread(self):
         self.body("a", "--thread", self.path)

@@ -134,8 +134,8 @@ class Stdout(Shown):
         self.make().check_stdout()
 
     def test_whether_a_person_watches(self):
-        self.assertIs(self.make(stdout_terminal=True).stdout_is_terminal, True)
-        self.assertIs(self.make(stderr_terminal=True).stdout_is_terminal, False)
+        self.assertIs(self.make(stdout_terminal=True).to_terminal, True)
+        self.assertIs(self.make(stderr_terminal=True).to_terminal, False)
 
 
 class Documents(Shown):
