@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from .transport import Transport
 
 PATH = "/v1/chat/completions"
-FIELDS = ("text", "reasoning", "tool_calls", "finish_reason", "served_model")
 COST_PATIENCE = 2.0  # seconds after [DONE] in which the cost comment may come
 USAGE_PATIENCE = 10.0  # seconds of silence after a finish reason, before which usage and [DONE] should have come
 

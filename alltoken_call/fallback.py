@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 
-from . import pricing
 from .completion import ask
 from .errors import ApiError, NetworkError
 from .output import one_line
@@ -45,6 +44,8 @@ def _shared(one: str, other: str) -> int:
 
 def affordable(model: str, others: list[str], catalog: dict[str, dict[str, Any]]) -> list[str]:
     """Those of `others` whose two prices are known and neither above `model`'s; none where its own are unknown."""
+    from . import pricing
+
     limits = pricing.prices(catalog.get(model, {}))
 
     def fits(other: str) -> bool:
@@ -91,6 +92,8 @@ def ask_with_fallback(
 def _plan(transport: Transport, model: str, families: tuple[str, ...], error: ApiError) -> list[str]:
     """At most one model of the same family and one of another; where there is none, `error`'s hint says what could
     be tried by hand."""
+    from . import pricing  # decimal is for those who need it
+
     try:
         listed = [
             name

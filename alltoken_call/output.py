@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 
 from .context import is_terminal
 from .errors import CallError, ExitStatus, OutputError
@@ -21,7 +20,19 @@ if TYPE_CHECKING:
     from .context import Context
 
 # C0 but newline and tab, DEL, C1, and the bidirectional controls (Unicode UAX #9 §2).
-_DRIVING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+_DRIVING = {
+    code: chr(code).encode("unicode_escape").decode("ascii")
+    for span in (
+        (0x00, 0x08),
+        (0x0B, 0x1F),
+        (0x7F, 0x9F),
+        (0x61C, 0x61C),
+        (0x200E, 0x200F),
+        (0x202A, 0x202E),
+        (0x2066, 0x2069),
+    )
+    for code in range(span[0], span[1] + 1)
+}
 _ALWAYS = ("ok", "command", "model", "usage", "cost", "request_id", "error")
 _COUNTS = {
     "prompt_tokens": "prompt",
@@ -35,7 +46,7 @@ _COLOURS = {"error": "31", "warning": "33"}
 
 def inert(text: str) -> str:
     """`text` with every character that could drive a terminal escaped."""
-    return _DRIVING.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
+    return text.translate(_DRIVING)
 
 
 def one_line(text: str, limit: int = 1000) -> str:

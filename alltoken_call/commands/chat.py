@@ -6,11 +6,8 @@ import base64
 import json
 import os
 
-from .. import config, files, options, prompt
-from ..completion import FIELDS, PATH
+from .. import config, options, prompt
 from ..errors import ApiError, ExitStatus, UsageError
-from ..fallback import ask_with_fallback
-from ..transport import Transport
 from ..wire import parse_json
 
 TYPE_CHECKING = False
@@ -22,7 +19,7 @@ if TYPE_CHECKING:
     from ..context import Context
     from ..output import Output
 
-__all__ = ["EXAMPLE", "FIELDS", "HELP", "add_arguments", "run"]
+FIELDS = ("text", "reasoning", "tool_calls", "finish_reason", "served_model")
 HELP = "ask a language model"
 EXAMPLE = 'git diff | alltoken-call chat gpt-5.4-mini "write the commit message"'
 _IMAGES = {b"\x89PNG\r\n\x1a\n": "png", b"\xff\xd8\xff": "jpeg", b"GIF87a": "gif", b"GIF89a": "gif"}
@@ -65,6 +62,8 @@ def add_answer_arguments(group: argparse._ArgumentGroup) -> None:
 
 def run(args: argparse.Namespace, context: Context, output: Output) -> ExitStatus:
     """Ask, show, and keep the thread."""
+    from .. import files
+
     named, words = (None, args.words) if args.model else prompt.split_model(args.words)
     model = args.model or named or config.default_model(context.environ, "chat")
     output.report["model"] = model
@@ -115,6 +114,10 @@ def send(
 
     Warns of an answer that its finish reason calls incomplete, which is whole as far as the wire goes.
     """
+    from ..completion import PATH
+    from ..fallback import ask_with_fallback
+    from ..transport import Transport
+
     if args.no_stream:
         body["stream"] = False
     else:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from .. import config, options, prompt
-from ..completion import FIELDS
 from ..errors import ExitStatus, UsageError
-from ..fallback import family
-from .chat import add_answer_arguments, send
+from .chat import FIELDS, add_answer_arguments, send
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,6 +40,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, context: Context, output: Output) -> ExitStatus:
     """Ask with enable_search, and show."""
+    from ..fallback import family
+
     model = args.model or config.default_model(context.environ, "search")
     output.report["model"] = model
     for candidate in (model, *(args.fallback if isinstance(args.fallback, list) else ())):
