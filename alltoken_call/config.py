@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from urllib.parse import urlsplit
 
 from .errors import KeyProblem, UsageError
 
@@ -48,6 +47,8 @@ def is_loopback(host: str | None) -> bool:
 
 def base_url(environ: Mapping[str, str]) -> str:
     """The gateway's root without a trailing slash or /v1. Raises `UsageError`, which never quotes the value."""
+    from urllib.parse import urlsplit  # not for --help
+
     value = environ.get("ALLTOKEN_BASE_URL", "").strip() or DEFAULT_BASE_URL
     # urlsplit drops tabs and line breaks in silence, so they are looked for first.
     if not all("!" <= character <= "~" for character in value):

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import random
 import signal
 import sys
 import time
@@ -85,6 +84,10 @@ class Signals:
             raise Interrupted(self._pending)
 
 
+def _chance() -> float:
+    return int.from_bytes(os.urandom(4), "big") / (1 << 32)  # one number is not worth the module `random`
+
+
 class Context:
     """The world as one command sees it.
 
@@ -104,7 +107,7 @@ class Context:
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
         sleep: Callable[[float], None] = time.sleep,
-        chance: Callable[[], float] = random.random,
+        chance: Callable[[], float] = _chance,
     ) -> None:
         self.stdin = stdin
         self.stdout = stdout

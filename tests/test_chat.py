@@ -11,7 +11,7 @@ import threading
 from unittest import mock
 
 from alltoken_call import prompt
-from alltoken_call.completion import FIELDS
+from alltoken_call.commands.chat import FIELDS
 
 from .gateway import CHAT, DONE, delta, frames, png, refuse, stream
 from .harness import PATIENCE, Case, Watched

@@ -8,7 +8,7 @@ import signal
 import unittest
 
 from alltoken_call import __version__, cli
-from alltoken_call.completion import FIELDS
+from alltoken_call.commands.chat import FIELDS
 from alltoken_call.errors import CallError, ExitStatus, Interrupted, status_of
 
 from .gateway import CHAT, DONE, KEY, delta, frames, raw, refuse, reply, stream

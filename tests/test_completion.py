@@ -7,6 +7,7 @@ import threading
 import time
 
 from alltoken_call import completion
+from alltoken_call.commands.chat import FIELDS
 from alltoken_call.connection import Response
 from alltoken_call.context import Context
 from alltoken_call.errors import ApiError, CallError, ExitStatus
@@ -51,7 +52,7 @@ class Canned:
 def take(*pieces: bytes) -> tuple[completion.Completion, dict]:
     """What `ask` makes of the pieces, and its report."""
     context = Context(stdin=None, stdout=None, stderr=None, environ={}, program=[])
-    output = Output(context, "chat", completion.FIELDS, json_mode=True)
+    output = Output(context, "chat", FIELDS, json_mode=True)
     output.report["model"] = "m"
     try:
         answer = completion.ask(Canned(*pieces), output, {"model": "m"})
@@ -84,7 +85,7 @@ class Framing(Case):
         )
         self.gateway.on(CHAT, stream(data[:50], data[50:], DONE))
         self.assertEqual(self.chat("hi").out, "😀\n".encode())
-        self.assertEqual(self.document_of(self.chat("hi", "--json"), *completion.FIELDS)["text"], "😀")
+        self.assertEqual(self.document_of(self.chat("hi", "--json"), *FIELDS)["text"], "😀")
 
     def test_a_lone_surrogate_half_is_shown_as_a_replacement_character(self):
         self.gateway.on(CHAT, stream(b'data: {"choices":[{"delta":{"content":"a\\ud83d"}}]}\n\n', DONE))
@@ -252,7 +253,7 @@ class InStreamErrors(Case):
         self.assertQuietly(9, result)
         self.assertEqual(result.out, b"kept\n")
         self.assertIn("[error] insufficient_balance", result.err)
-        document = self.document_of(self.chat("hi", "--json"), *completion.FIELDS)
+        document = self.document_of(self.chat("hi", "--json"), *FIELDS)
         self.assertEqual((document["text"], document["error"]["code"]), ("kept", "insufficient_balance"))
 
     def test_errors_of_odd_shapes_are_failures_too(self):

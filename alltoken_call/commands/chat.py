@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 
@@ -168,6 +167,8 @@ def _read_thread(path: str | None, system: str | None) -> list[dict[str, Any]]:
 
 def _attachment(item: str) -> dict[str, Any]:
     """An image as a content part: a URL as it is, a local file as a data URL."""
+    import base64
+
     url = item
     if not item.lower().startswith(("https://", "http://")):
         try:
