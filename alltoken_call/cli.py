@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .context import Context
 
 COMMANDS = ("chat", "image", "video", "search", "models", "cost")
+TOP = ["--help", "--version", "--install-skills", "--completion"]
 EXIT_STATUSES = """\
 exit statuses:
   0 done                          8 still pending; the resume command was printed
@@ -83,7 +84,7 @@ def _main(argv: list[str], context: Context) -> int:
     name = _command_name(argv)
     if name is None:
         output = Output(context, None, json_mode="--json" in argv)
-        return _ended(output, lambda: _without_command(argv, output))
+        return _ended(output, lambda: _without_command(argv, context, output))
     head, words = _cut(argv[1:])
     output = Output(context, name, _module(name).FIELDS, json_mode="--json" in head)
     status = _ended(output, lambda: _run(name, head, words, context, output))
@@ -175,7 +176,7 @@ def _cut(words: list[str]) -> tuple[list[str], list[str]]:
     return head, words[end + 1 :]
 
 
-def _without_command(argv: list[str], output: Output) -> ExitStatus:
+def _without_command(argv: list[str], context: Context, output: Output) -> ExitStatus:
     if argv in (["--help"], ["-h"], ["help"]):
         output.json_mode = False
         output.line(_help())
@@ -185,6 +186,10 @@ def _without_command(argv: list[str], output: Output) -> ExitStatus:
         return ExitStatus.OK
     if not argv:
         raise UsageError("no command", hint=_help())
+    option, equals, value = argv[0].partition("=")
+    if option in ("--install-skills", "--completion"):
+        values = [value, *argv[1:]] if equals else argv[1:]
+        return _at_the_top(option, values, context, output)
     if argv[0].startswith("-"):
         raise UsageError(
             f"{argv[0]!r} is no option here", hint="options stand behind the command: alltoken-call chat …"
@@ -194,6 +199,23 @@ def _without_command(argv: list[str], output: Output) -> ExitStatus:
     near = difflib.get_close_matches(argv[0].removeprefix("/alltoken-"), COMMANDS, 1)
     hint = f"did you mean {near[0]}?" if near else f"the commands are {', '.join(COMMANDS)}"
     raise UsageError(f"{argv[0]!r} is no command", hint=hint)
+
+
+def _at_the_top(option: str, values: list[str], context: Context, output: Output) -> ExitStatus:
+    output.json_mode = False
+    output.check_stdout()
+    if option == "--install-skills":
+        from . import skills
+
+        if len(values) != 1 or not values[0]:
+            raise UsageError("--install-skills takes the directory that holds your skills")
+        return skills.install(values[0], context, output)
+    from . import shell
+
+    if len(values) != 1 or values[0] not in shell.SHELLS:
+        raise UsageError(f"--completion takes {', '.join(shell.SHELLS)}")
+    output.line(shell.script(values[0], {name: command_parser(name) for name in COMMANDS}, TOP))
+    return ExitStatus.OK
 
 
 def _help() -> str:
@@ -207,7 +229,13 @@ def _help() -> str:
             "commands:",
             *lines,
             "",
-            "alltoken-call COMMAND --help tells of one; --version of this program.",
+            "alltoken-call COMMAND --help tells more. A command may be written as /alltoken-chat, too.",
+            "",
+            "options:",
+            "  -h, --help                    show this and exit",
+            "  --version                     show the version and exit",
+            "  --install-skills DIR          write six skill folders, alltoken-chat and so on, into DIR",
+            "  --completion bash|zsh|fish    print a completion script: eval it where your shell starts",
             "",
             EXIT_STATUSES.rstrip(),
         ]
