@@ -18,8 +18,12 @@ def _clean_path() -> None:
         sys.path[0] = _HOME
 
 
-def entry() -> int:
-    """The process's exit status, after everything was written."""
+def entry() -> None:
+    """Run the command line and end the process; a zip file's door would not pass a status on."""
+    sys.exit(_status())
+
+
+def _status() -> int:
     if sys.argv[1:] == ["--version"]:
         from alltoken_call import __version__
 
@@ -49,4 +53,4 @@ def entry() -> int:
 
 if __name__ == "__main__":
     _clean_path()
-    sys.exit(entry())
+    entry()

@@ -43,8 +43,8 @@ def install(directory: str, context: Context, output: Output) -> ExitStatus:
     for command in _SKILLS:
         path = os.path.join(directory, f"alltoken-{command}", "SKILL.md")
         try:
-            if os.path.lexists(os.path.dirname(path)) and not _is_ours(path):
-                left.append(os.path.dirname(path))
+            if os.path.lexists(path) and not _is_ours(path):
+                left.append(path)
                 continue
             files.make_private(os.path.dirname(path))
             files.replace(path, _text(command, context.program).encode())

@@ -10,7 +10,12 @@ FLOORS = {
     0: ("", "errors", "config", "context", "sse", "chunked", "retry", "options", "wire"),
     1: ("output", "connection", "transport", "files", "download", "spool", "pricing", "ledger"),
     2: ("completion", "fallback", "prompt", "tasks", "uploads", "results"),
-    3: ("commands", "skills", "shell", *(f"commands.{name}" for name in ("chat", "image", "video", "search", "models", "cost"))),
+    3: (
+        "commands",
+        "skills",
+        "shell",
+        *(f"commands.{name}" for name in ("chat", "image", "video", "search", "models", "cost")),
+    ),
     4: ("cli", "__main__"),
 }
 FLOOR = {name: floor for floor, names in FLOORS.items() for name in names}

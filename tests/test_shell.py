@@ -87,8 +87,9 @@ class Completion(Case):
             listing = (
                 "zstyle ':completion:*' menu no; setopt no_auto_menu no_list_ambiguous; unsetopt zle_bracketed_paste"
             )
-            os.write(terminal, f"PS1=; {listing}; {setup}; echo rea''dy\n".encode())
-            self.until(terminal, b"ready\r\n")
+            # The prompt is shown by the line editor, which has the terminal in raw mode then: ^D is a key, not an end.
+            os.write(terminal, f"{listing}; {setup}; PS1=REA''DY\n".encode())
+            self.until(terminal, b"READY")
             os.write(terminal, " ".join(words).encode() + b"\x04\x01echo \x05 do''ne\n")
             return set(self.until(terminal, b"done\r\n").replace("\r", " ").split())
         finally:

@@ -1,0 +1,170 @@
+"""SKILL.md, the skills that --install-skills writes, and the README: valid, honest about options, and safe to run."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import unittest
+from pathlib import Path
+
+from alltoken_call import cli, skills
+from alltoken_call.errors import ExitStatus
+
+from .harness import ROOT, Case
+
+ALLOWED = {"name", "description", "license", "compatibility", "allowed-tools", "metadata"}
+PAGES = ("README.md", "SKILL.md")
+
+
+def front(text: str) -> dict[str, str]:
+    """The top level of a frontmatter: name → the text of its value, folded lines joined."""
+    head = text.split("---", 2)[1]
+    found = re.findall(r"^([\w-]+):(.*(?:\n[ ].*)*)", head, re.MULTILINE)
+    return {name: " ".join(value.replace(">-", "").split()) for name, value in found}
+
+
+def options_of(parser) -> set[str]:
+    return {name for action in parser._actions for name in action.option_strings}
+
+
+class Pages(unittest.TestCase):
+    def test_every_option_that_a_page_names_exists(self):
+        parsers = {name: options_of(cli.command_parser(name)) for name in cli.COMMANDS}
+        known = set().union(*parsers.values(), cli.TOP)
+        for page in PAGES:
+            text = (ROOT / page).read_text("utf-8")
+            ours = re.sub(r"^.*\b(?:git|pip|pipx|jq|zipapp|xargs|mkdir)\b.*$", "", text, flags=re.MULTILINE)
+            named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", ours))
+            self.assertGreater(len(named), 10)
+            self.assertEqual(named - known, set(), page)
+
+    def test_every_command_line_on_a_page_is_taken_by_its_parser(self):
+        count = 0
+        for page in PAGES:
+            for block in re.findall(
+                r"```(?:sh|console|crontab)\n(.*?)```", (ROOT / page).read_text("utf-8"), re.DOTALL
+            ):
+                for name, rest in re.findall(
+                    r'alltoken(?:-call|_call"?) (chat|image|video|search|models|cost)\b([^\n|<;]*)', block
+                ):
+                    words = [
+                        word.strip('"')
+                        for word in re.sub(r'"[^"]*"', "words", rest).split("#")[0].split()
+                        if word not in ("||", "&&")
+                    ]
+                    words = words[: words.index("test")] if "test" in words else words
+                    known = options_of(cli.command_parser(name))
+                    for word in words:
+                        if re.match(r"--?[a-z]", word):
+                            count += 1
+                            self.assertIn(word, known, f"{page}: {name}{rest}")
+        self.assertGreater(count, 20)
+
+    def test_every_exit_status_is_on_both_pages(self):
+        for page in PAGES:
+            rows = set(
+                re.findall(
+                    r"\d+", " ".join(re.findall(r"^\| ([\d, ]+) \|", (ROOT / page).read_text("utf-8"), re.MULTILINE))
+                )
+            )
+            wanted = {str(int(status)) for status in ExitStatus}
+            self.assertEqual(wanted - rows, set() if page == "README.md" else {"129", "141"}, page)
+
+    def test_every_variable_that_the_package_reads_is_in_the_readme(self):
+        source = " ".join(path.read_text("utf-8") for path in (ROOT / "alltoken_call").rglob("*.py"))
+        readme = (ROOT / "README.md").read_text("utf-8")
+        for name in set(re.findall(r"\"(ALLTOKEN_[A-Z_]+[A-Z])\"", source)):
+            self.assertIn(name, readme)
+
+    def test_every_module_stands_in_the_table_of_floors(self):
+        readme = (ROOT / "README.md").read_text("utf-8")
+        for path in (ROOT / "alltoken_call").glob("*.py"):
+            if path.stem != "__init__":
+                self.assertIn(f"`{path.stem}`", readme)
+
+
+class Skill(Case):
+    def check(self, path: Path, name: str, longest: int):
+        text = path.read_text("utf-8")
+        self.assertTrue(text.startswith("---\n"))
+        fields = front(text)
+        self.assertLessEqual(set(fields), ALLOWED)
+        self.assertEqual(fields["name"], name)
+        self.assertTrue(0 < len(fields["description"]) <= longest, len(fields["description"]))
+        self.assertNotIn(": ", fields["description"].replace("description: ", ""))
+        self.assertNotRegex(text.split("---", 2)[1], r"[{}\[\]]")  # flow style fails the reference validator
+        for flagged in ("os.environ[", "Authorization", "curl", "sk-"):
+            self.assertNotIn(flagged, text)
+        return text
+
+    def test_the_repository_is_a_skill(self):
+        text = self.check(ROOT / "SKILL.md", "alltoken-call", 1024)
+        self.assertLess(text.count("\n"), 200)
+        for command in cli.COMMANDS:
+            self.assertIn(f"/alltoken-{command}", text)
+
+    def test_six_thin_skills_are_written_and_told(self):
+        target = os.path.join(self.folder, "deep", "skills")
+        result = self.call("--install-skills", target)
+        paths = [os.path.join(target, f"alltoken-{command}", "SKILL.md") for command in cli.COMMANDS]
+        self.assertEqual((result.status, result.out.decode().split("\n")), (0, [*paths, ""]), result.err)
+        for command, path in zip(cli.COMMANDS, paths):
+            text = self.check(Path(path), f"alltoken-{command}", 159)
+            self.assertNotIn("\n", front(text)["description"])
+            line = re.search(rf"^alltoken-call {command} .*$", text, re.MULTILINE)
+            self.assertIsNotNone(line)
+            for option in re.findall(r"(?<!\S)\[?(--?[a-z-]+)", line[0]):
+                self.assertIn(option, options_of(cli.command_parser(command)))
+
+    def test_what_it_wrote_it_writes_again_and_what_it_did_not_it_leaves_alone(self):
+        self.call("--install-skills", self.folder)
+        ours, theirs, empty = (Path(self.folder, f"alltoken-{name}", "SKILL.md") for name in ("chat", "image", "video"))
+        ours.write_text(f"old\n{skills.MARK}\n")
+        theirs.write_text("my own")
+        empty.unlink()
+        result = self.call("--install-skills", self.folder)
+        self.assertEqual(result.status, 13)
+        self.assertIn("alltoken-image", result.err)
+        self.assertIn("name: alltoken-chat", ours.read_text())
+        self.assertEqual(theirs.read_text(), "my own")
+        self.assertNotIn("alltoken-chat", result.err)
+        self.assertEqual(result.out.count(b"SKILL.md"), 4)
+
+    def test_a_directory_that_cannot_be_is_status_13_and_none_is_status_2(self):
+        self.assertEqual(self.call("--install-skills", self.file("plain", "")).status, 13)
+        for words in ([], [""], ["a", "b"]):
+            self.assertEqual(self.call("--install-skills", *words).status, 2)
+
+    def test_the_slash_form_is_the_command(self):
+        self.assertEqual(self.call("/alltoken-chat", "gpt-5.4", "hi").out, self.call("chat", "gpt-5.4", "hi").out)
+        self.assertEqual(self.call("/alltoken-nothing", "hi").status, 2)
+
+    def test_a_clone_runs_as_a_skill_from_a_hostile_directory(self):
+        for name in ("sqlite3", "json", "errors", "config", "argparse", "urllib", "tempfile", "decimal"):
+            self.file(f"{name}.py", "raise SystemExit('hostile')")
+        shutil.copytree(ROOT / "alltoken_call", os.path.join(self.folder, "skill", "alltoken_call"))
+        command = [sys.executable, os.path.join("skill", "alltoken_call")]
+        for words in (
+            ["chat", "-m", "gpt-5.4-mini", "-"],
+            ["search", "-"],
+            ["image", "-o", "a.png", "-"],
+            ["cost"],
+            ["models", "-l"],
+        ):
+            result = self.execute(*words, command=command, input=b"what $(is) --this\n", cwd=self.folder)
+            self.assertEqual(result.status, 0, result.err)
+        self.assertEqual(self.gateway.requests[0].json["messages"][0]["content"], "what $(is) --this")
+
+    def test_the_zip_file_recipe_of_the_readme_passes_the_exit_status_on(self):
+        recipe = re.search(r"```sh\n(mkdir bundle.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)[1]
+        shutil.copytree(ROOT / "alltoken_call", os.path.join(self.folder, "alltoken_call"))
+        recipe = recipe.replace("python3", f"'{sys.executable}'", 2).replace(f"env '{sys.executable}'", "env python3")
+        subprocess.run(["sh", "-ec", recipe], cwd=self.folder, check=True, env={"PATH": os.environ["PATH"]})
+        command = [sys.executable, os.path.join(self.folder, "alltoken-call.pyz")]
+        self.assertEqual(self.execute("chat", "hi", command=command).out[-3:], b"hi\n")
+        self.assertEqual(self.execute("chat", command=command).status, 2)
+        result = self.execute("image", "x", "--detach", command=command)
+        self.assertIn("alltoken-call.pyz image --resume igen_", result.err)
