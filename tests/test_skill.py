@@ -131,7 +131,7 @@ class Skill(Case):
         self.assertIn("name: alltoken-chat", ours.read_text())
         self.assertEqual(theirs.read_text(), "my own")
         self.assertNotIn("alltoken-chat", result.err)
-        self.assertEqual(result.out.count(b"SKILL.md"), 4)
+        self.assertEqual(result.out.count(b"SKILL.md"), 5)
 
     def test_a_directory_that_cannot_be_is_status_13_and_none_is_status_2(self):
         self.assertEqual(self.call("--install-skills", self.file("plain", "")).status, 13)
