@@ -13,6 +13,8 @@ import functools
 import http.client
 import io
 import math
+import os
+import re
 import ssl
 import urllib.error
 import urllib.request
@@ -54,10 +56,16 @@ def open_url(method: str, url: str, data: bytes | None, headers: Mapping[str, st
         opener = urllib.request.OpenerDirector()
         opener.addheaders = []
         opener.add_handler(urllib.request.UnknownHandler())
-        opener.add_handler(_Https(context=_tls_context()) if parts.scheme == "https" else _Http())
+        opener.add_handler(_Https(context=exchange.trust()) if parts.scheme == "https" else _Http())
         if not config.is_loopback(parts.hostname):
             opener.add_handler(urllib.request.ProxyHandler())
-        return Response(opener.open(request, timeout=exchange.patience()), exchange)
+        try:
+            raw = opener.open(request, timeout=exchange.patience())
+        except urllib.error.URLError as error:
+            if not (isinstance(error.reason, ssl.SSLCertVerificationError) and exchange.distrust()):
+                raise
+            return open_url(method, url, data, headers, exchange)  # nothing was sent yet
+        return Response(raw, exchange)
 
 
 class Exchange:
@@ -68,6 +76,17 @@ class Exchange:
         self.silence = silence  # seconds
         self.deadline = deadline  # an instant of `clock`
         self.sent = False
+        self._quick = True  # the quick context is still good enough
+
+    def trust(self) -> ssl.SSLContext:
+        """The TLS context to begin with."""
+        return (self._quick and _quick_trust()) or _full_trust()
+
+    def distrust(self) -> bool:
+        """Give up the quick context for the full one; whether there was one to give up."""
+        had = self._quick and _quick_trust() is not None
+        self._quick = False
+        return had
 
     def patience(self) -> float:
         """Seconds that the next socket operation may take. Raises TimeoutError where the deadline has passed."""
@@ -146,13 +165,31 @@ class _Http(urllib.request.HTTPHandler):
 
 class _Https(urllib.request.HTTPSHandler):
     def https_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
-        kind = _connection(http.client.HTTPSConnection, request.exchange)  # type: ignore[attr-defined]
-        return self.do_open(kind, request, context=_tls_context())
+        exchange: Exchange = request.exchange  # type: ignore[attr-defined]
+        return self.do_open(_connection(http.client.HTTPSConnection, exchange), request, context=exchange.trust())
 
 
 @functools.cache
-def _tls_context() -> ssl.SSLContext:
+def _full_trust() -> ssl.SSLContext:
     context = ssl.create_default_context()
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+@functools.cache
+def _quick_trust() -> ssl.SSLContext | None:
+    """A context that trusts the platform's hashed directory of certificates alone, where it has one.
+
+    OpenSSL looks single certificates up in it, where the bundle beside it takes 15 ms to load, a third of a short call.
+    What it trusts, the full context trusts, too; what it does not, the full context decides. None where SSL_CERT_FILE
+    names other certificates, which would only be asked second.
+    """
+    paths = ssl.get_default_verify_paths()
+    if paths.capath is None or paths.cafile not in (None, paths.openssl_cafile):
+        return None
+    if not any(re.fullmatch(r"[0-9a-f]{8}\.[0-9]", name) for name in os.listdir(paths.capath)):
+        return None
+    context = ssl.create_default_context(capath=paths.capath)
     context.set_alpn_protocols(["http/1.1"])
     return context
 
