@@ -151,10 +151,10 @@ class Part:
 
     def add(self, encoded: bytes) -> None:
         """Decode a piece. Raises OSError where the file cannot take it."""
-        encoded = (self._rest + encoded).replace(b"\\/", b"/")  # JSON may write a slash so
-        whole = len(encoded) & ~3
-        if encoded.endswith(b"\\"):
-            whole = max(0, whole - 4)
+        encoded = self._rest + encoded
+        if b"\\" in encoded:
+            encoded = encoded.replace(b"\\/", b"/")  # JSON may write a slash so
+        whole = len(encoded) - len(encoded) % 4 - 4 * encoded.endswith(b"\\")
         piece, self._rest = encoded[:whole], encoded[whole:]
         if piece and self.sound:
             try:

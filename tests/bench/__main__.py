@@ -8,21 +8,24 @@ are measured. Each pair is run in turns, and the medians are compared.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import os
 import shutil
 import socket
+import ssl
 import statistics
 import subprocess
 import sys
 import tempfile
 import threading
+import time
 import venv
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tests.gateway import COST, DONE, delta, frames
+from tests.gateway import COST, DONE, Gateway, delta, frames, png, reply
 
 ROOT = Path(__file__).resolve().parents[2]
 NAIVE = """
@@ -46,29 +49,42 @@ MEASURE = """
 import os, resource, subprocess, sys, time
 started = time.perf_counter()
 process = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+first = None
 while os.read(process.stdout.fileno(), 1 << 20):
-    pass
+    first = first or time.perf_counter() - started
 error = process.stderr.read()
 if process.wait():
     sys.exit(f"{sys.argv}: status {process.returncode} {error}")
 usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-print(time.perf_counter() - started, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+print(time.perf_counter() - started, first or 0, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+"""
+NAIVE_IMAGE = """
+import base64, json, os, sys, urllib.request
+with urllib.request.urlopen(os.environ["ALLTOKEN_BASE_URL"] + "/naive") as response:
+    document = json.loads(response.read())
+with open(sys.argv[1], "wb") as file:
+    file.write(base64.b64decode(document["data"][0]["b64_json"]))
 """
 
 
 class Server:
     """Answers every POST with the same bytes, sent by `send`, from a thread of its own."""
 
-    def __init__(self, send: Callable[[socket.socket], None]) -> None:
+    def __init__(self, send: Callable[[socket.socket], None], tls: ssl.SSLContext | None = None) -> None:
         self._send = send
+        self._tls = tls
         self._listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self.url = f"http{'s' if tls else ''}://127.0.0.1:{self._listener.getsockname()[1]}"
         threading.Thread(target=self._serve, daemon=True).start()
+
+    def _wrapped(self, connection: socket.socket) -> socket.socket:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return self._tls.wrap_socket(connection, server_side=True) if self._tls else connection
 
     def _serve(self) -> None:
         while True:
             connection, _ = self._listener.accept()
-            with connection, contextlib.suppress(OSError):
+            with contextlib.suppress(OSError), self._wrapped(connection) as connection:
                 data = b""
                 while b"\r\n\r\n" not in data:
                     data += connection.recv(65536)
@@ -89,11 +105,19 @@ def chunked(pieces: list[bytes]) -> bytes:
     return head + b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in [*pieces]) + b"0\r\n\r\n"
 
 
+class Run:
+    """What one process took: seconds of wall clock, until its first byte, and of CPU, and MiB of peak memory."""
+
+    def __init__(self, figures: str) -> None:
+        self.wall, self.first, self.cpu, self.memory = map(float, figures.split())
+
+
 class Bench:
-    """A clean interpreter, a copy of the package, and the rows of the table."""
+    """A clean interpreter, a copy of the package, and the table."""
 
     def __init__(self, folder: Path) -> None:
         venv.create(folder / "venv", with_pip=False)
+        self.folder = folder
         self.python = str(folder / "venv" / "bin" / "python")
         self.package = str(folder / "alltoken_call")
         shutil.copytree(ROOT / "alltoken_call", self.package, ignore=shutil.ignore_patterns("__pycache__"))
@@ -102,70 +126,152 @@ class Bench:
             "ALLTOKEN_API_KEY": "bench",
             "XDG_STATE_HOME": str(folder / "state"),
         }
+        self.ours = [self.python, self.package, "chat", "-q", "hi"]
+        self.naive = [self.python, "-c", NAIVE]
 
-    def run(self, *words: str, url: str = "") -> tuple[float, float, float]:
-        """Seconds of wall clock and of CPU, and MiB of peak memory, of one process; its stdout goes to a pipe."""
+    def run(self, *command: str, **environ: str) -> Run:
+        """Run a command to its end; its stdout goes to a pipe."""
         process = subprocess.run(
-            [self.python, "-c", MEASURE, self.python, *words],
-            env=self.environ | {"ALLTOKEN_BASE_URL": url},
+            [self.python, "-c", MEASURE, *command],
+            env=self.environ | environ,
             stdout=subprocess.PIPE,
             text=True,
             check=True,
         )
-        wall, cpu, memory = map(float, process.stdout.split())
-        return wall, cpu, memory
+        return Run(process.stdout)
 
     def compare(
-        self, name: str, ours: list[str], theirs: list[str], baseline: str, url: str = "", rounds: int = 15
+        self,
+        name: str,
+        ours: list[str],
+        theirs: list[str],
+        baseline: str,
+        what: str = "wall",
+        rounds: int = 15,
+        **environ: str,
     ) -> None:
         """One row: the medians of both, run in turns after a first run that writes the bytecode."""
-        for words in (ours, theirs):
-            self.run(*words, url=url)
-        pairs = [(self.run(*ours, url=url), self.run(*theirs, url=url)) for _ in range(rounds)]
-        wall = [statistics.median(pair[side][0] for pair in pairs) for side in (0, 1)]
-        memory = [max(pair[side][2] for pair in pairs) for side in (0, 1)]
-        ratio = f"{wall[0] / wall[1]:5.2f}"
+        for command in (ours, theirs):
+            self.run(*command, **environ)
+        pairs = [(self.run(*ours, **environ), self.run(*theirs, **environ)) for _ in range(rounds)]
+        took = [statistics.median(getattr(pair[side], what) for pair in pairs) * 1000 for side in (0, 1)]
+        memory = [max(pair[side].memory for pair in pairs) for side in (0, 1)]
+        self.row(name, took, baseline, f"{memory[0]:6.1f} MiB ({memory[1]:.1f})")
+
+    @staticmethod
+    def row(name: str, took: list[float], baseline: str, memory: str = "") -> None:
+        """Print a row: ours and theirs in milliseconds, and their ratio."""
         print(
-            f"{name:<28}{wall[0] * 1000:9.1f} ms{ratio:>8} × {baseline:<18}{memory[0]:6.1f} MiB ({memory[1]:.1f})",
+            f"{name:<30}{took[0]:9.2f} ms {took[0] / took[1]:6.2f} × {baseline:<20}{took[1]:9.2f} ms  {memory}",
             flush=True,
         )
-
-    def chat(self, name: str, send: Callable[[socket.socket], None], rounds: int = 15) -> None:
-        """A row that compares our chat with the naive loop."""
-        url = Server(send).url
-        self.compare(name, [self.package, "chat", "-q", "hi"], ["-c", NAIVE], "naive urllib loop", url, rounds)
 
 
 def startup(bench: Bench) -> None:
     """--version and --help against an interpreter that does nothing."""
-    bench.compare("--version", [bench.package, "--version"], ["-c", "pass"], "python3 -c pass")
-    bench.compare("chat --help", [bench.package, "chat", "--help"], ["-c", "pass"], "python3 -c pass")
+    nothing = [bench.python, "-c", "pass"]
+    bench.compare("--version", [bench.python, bench.package, "--version"], nothing, "python3 -c pass")
+    bench.compare("chat --help", [bench.python, bench.package, "chat", "--help"], nothing, "python3 -c pass")
 
 
 def short(bench: Bench) -> None:
-    """A chat of twelve tokens."""
+    """A chat of twelve tokens: whole, until its first byte, and the ledger's share of it."""
     answer = chunked([frames(*["token "] * 12), DONE, COST])
-    bench.chat("short chat", lambda connection: connection.sendall(answer), rounds=25)
+    url = Server(lambda connection: connection.sendall(answer)).url
+    bench.compare("short chat", bench.ours, bench.naive, "naive urllib loop", rounds=25, ALLTOKEN_BASE_URL=url)
+    bench.compare("its first byte", bench.ours, bench.naive, "naive urllib loop", "first", 25, ALLTOKEN_BASE_URL=url)
+    without = ["env", "ALLTOKEN_LEDGER=off", *bench.ours]
+    bench.compare("with the ledger", ["env", *bench.ours], without, "without", rounds=25, ALLTOKEN_BASE_URL=url)
+    if curl := shutil.which("curl"):
+        command = [curl, "-sN", "-d", "{}", f"{url}/v1/chat/completions"]
+        bench.compare("short chat", bench.ours, command, "curl", rounds=25, ALLTOKEN_BASE_URL=url)
+
+
+def tls(bench: Bench) -> None:
+    """The same over TLS, with the platform's certificates and one more to trust."""
+    if not shutil.which("openssl"):
+        return print("short chat over TLS: openssl is not installed")
+    key, certificate = (str(bench.folder / name) for name in ("key.pem", "cert.pem"))
+    request = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
+    request += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", certificate]
+    subprocess.run(request, check=True, capture_output=True)
+    hashed = subprocess.run(["openssl", "x509", "-hash", "-noout", "-in", certificate], check=True, capture_output=True)
+    trusted = bench.folder / "certs"
+    trusted.mkdir()
+    shutil.copy(certificate, trusted / f"{hashed.stdout.decode().strip()}.0")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    answer = chunked([frames(*["token "] * 12), DONE, COST])
+    url = Server(lambda connection: connection.sendall(answer), context).url
+    environ = {"ALLTOKEN_BASE_URL": url, "SSL_CERT_DIR": str(trusted)}
+    bench.compare("short chat over TLS", bench.ours, bench.naive, "naive urllib loop", rounds=25, **environ)
+
+
+def token(bench: Bench) -> None:
+    """From a token's leaving the server to its arrival behind our stdout, one at a time."""
+    took = [statistics.median(_round_trips(bench, command)) * 1000 for command in (bench.ours, bench.naive)]
+    bench.row("a token's way through", took, "naive urllib loop")
+
+
+def _round_trips(bench: Bench, command: list[str]) -> Iterator[float]:
+    sent: list[float] = []
+    arrived = threading.Semaphore(0)
+
+    def send(connection: socket.socket) -> None:
+        connection.sendall(chunked([])[: -len(b"0\r\n\r\n")])
+        piece = b"data: " + json.dumps(delta("token ")).encode() + b"\n\n"
+        for _ in range(300):
+            sent.append(time.perf_counter())
+            connection.sendall(b"%x\r\n%s\r\n" % (len(piece), piece))
+            if not arrived.acquire(timeout=10):
+                return
+        connection.sendall(chunked([frames(""), DONE, COST]).partition(b"\r\n\r\n")[2])
+
+    environ = bench.environ | {"ALLTOKEN_BASE_URL": Server(send).url}
+    with subprocess.Popen(command, env=environ, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        for _ in range(300):
+            os.read(process.stdout.fileno(), 64)
+            yield time.perf_counter() - sent[-1]
+            arrived.release()
 
 
 def long(bench: Bench) -> None:
     """100,000 chunks, 24 MB, each in an HTTP chunk of its own, and 64 KiB at a time."""
     event = b"data: " + json.dumps(delta("word ") | {"system_fingerprint": "x" * 40}).encode() + b"\n\n"
-    answer = chunked([event] * 100_000 + [frames("", usage=None), DONE, COST])
-    bench.chat(f"100,000 chunks ({len(answer) >> 20} MiB)", lambda connection: connection.sendall(answer), rounds=5)
     body = event * 100_000
-    answer = chunked([body[at : at + 65536] for at in range(0, len(body), 65536)] + [frames(""), DONE, COST])
-    bench.chat("the same in 64 KiB pieces", lambda connection: connection.sendall(answer), rounds=5)
+    ends = [frames(""), DONE, COST]
+    for name, pieces in (
+        ("100,000 chunks", [event] * 100_000),
+        ("the same in 64 KiB pieces", [body[at : at + 65536] for at in range(0, len(body), 65536)]),
+    ):
+        answer = chunked([*pieces, *ends])
+        url = Server(lambda connection, answer=answer: connection.sendall(answer)).url  # type: ignore[misc]
+        bench.compare(name, bench.ours, bench.naive, "naive urllib loop", rounds=5, ALLTOKEN_BASE_URL=url)
 
 
-ROWS: dict[str, Callable[[Bench], None]] = {"startup": startup, "short": short, "long": long}
+def image(bench: Bench) -> None:
+    """A 30 MB image: CPU and memory against read, json.loads and b64decode."""
+    with Gateway() as gateway:
+        gateway.tasks.image = png(noise=30 << 20)
+        encoded = base64.b64encode(gateway.tasks.image).decode()
+        gateway.on("GET /naive", reply(200, {"status": "completed", "data": [{"b64_json": encoded}]}))
+        target = str(bench.folder / "image.png")
+        ours = [bench.python, bench.package, "image", "-q", "--force", "-o", target, "x"]
+        theirs = [bench.python, "-c", NAIVE_IMAGE, target]
+        bench.compare(
+            "a 30 MB image (CPU)", ours, theirs, "json.loads, b64decode", "cpu", 5, ALLTOKEN_BASE_URL=gateway.url
+        )
 
 
-@contextlib.contextmanager
-def clean_folder() -> Iterator[Path]:
-    """A folder of our own under the temporary directory."""
-    with tempfile.TemporaryDirectory() as folder:
-        yield Path(folder)
+ROWS: dict[str, Callable[[Bench], None]] = {
+    "startup": startup,
+    "short": short,
+    "tls": tls,
+    "token": token,
+    "long": long,
+    "image": image,
+}
 
 
 def main(names: list[str]) -> int:
@@ -174,9 +280,9 @@ def main(names: list[str]) -> int:
         if name not in ROWS:
             print(f"there is no row {name!r}: {', '.join(ROWS)}")
             return 2
-    with clean_folder() as folder:
-        bench = Bench(folder)
-        print(f"{'':<28}{'ours':>12}{'ratio':>8}   {'to':<18}{'peak (theirs)':>10}")
+    with tempfile.TemporaryDirectory() as folder:
+        bench = Bench(Path(folder))
+        print(f"{'':<30}{'ours':>12} {'ratio':>6}   {'to':<20}{'theirs':>12}  peak memory (theirs)")
         for name in names or ROWS:
             ROWS[name](bench)
     return 0
