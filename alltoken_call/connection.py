@@ -187,7 +187,11 @@ def _quick_trust() -> ssl.SSLContext | None:
     paths = ssl.get_default_verify_paths()
     if paths.capath is None or paths.cafile not in (None, paths.openssl_cafile):
         return None
-    if not any(re.fullmatch(r"[0-9a-f]{8}\.[0-9]", name) for name in os.listdir(paths.capath)):
+    try:
+        names = os.listdir(paths.capath)
+    except OSError:
+        return None
+    if not any(re.fullmatch(r"[0-9a-f]{8}\.[0-9]", name) for name in names):
         return None
     context = ssl.create_default_context(capath=paths.capath)
     context.set_alpn_protocols(["http/1.1"])

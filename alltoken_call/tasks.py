@@ -24,7 +24,7 @@ import math
 import os
 
 from . import ledger, retry
-from .errors import ApiError, CallError, ExitStatus, NetworkError, UsageError
+from .errors import ApiError, CallError, ExitStatus, Interrupted, NetworkError, UsageError
 from .output import inert, one_line
 from .transport import Policy, api_error, segment
 from .wire import text_of
@@ -74,6 +74,17 @@ class Tasks:
         Raises `CallError` with status 12 where it is unknown whether the task was accepted, else as `request`.
         """
         try:
+            with self._context.signals.held(GRACE):  # the answer may be on its way, and the task with it
+                self._submit(path, body, key, about, target)
+        except Interrupted:
+            if self._output.report["task_id"]:
+                self._output.parting = self.resume_line(target)
+            elif self._output.reached:
+                self._output.warning(f"the task may have been accepted, and may be billed: {self._advice()}")
+            raise
+
+    def _submit(self, path: str, body: dict[str, Any], key: str | None, about: str, target: str | None) -> None:
+        try:
             document = self._transport.request(
                 "POST",
                 path,
@@ -107,14 +118,17 @@ class Tasks:
         return {"id": task_id}
 
     def _unknown(self, error: CallError) -> CallError:
-        command = self._output.report["command"]
-        check = f"check with {self.line('--list')}" if command == "video" else "check the usage page"
         return CallError(
             f"it is unknown whether the task was accepted, and it may be billed: {error.message}",
             status=ExitStatus.UNKNOWN,
             code="unknown_outcome",
-            hint=f"{check} before running it again",
+            hint=self._advice(),
         )
+
+    def _advice(self) -> str:
+        video = self._output.report["command"] == "video"
+        where = f"with {self.line('--list')}" if video else "the usage page"
+        return f"check {where} before running it again"
 
     def take_up(self, wanted: str) -> dict[str, Any]:
         """Go on with a task that an earlier run has submitted: the one with the id `wanted`, or, where that is empty,
@@ -209,7 +223,7 @@ class Tasks:
     def _ended(self, document: dict[str, Any], status: str) -> CallError:
         error = api_error(document, 0, self._output.report["request_id"], self._transport.key)
         message = error.message if error.enveloped else f"the task is {status}"
-        code = error.code if error.enveloped and error.code != "http_0" else f"task_{status}"
+        code = error.code if error.enveloped and error.code != "api_error" else f"task_{status}"
         ended = CallError(message, status=ExitStatus.TASK_FAILED, code=code)
         ended.type, ended.request_id = error.type, error.request_id
         return ended
