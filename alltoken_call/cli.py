@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .context import Context
 
 COMMANDS = ("chat", "image", "video", "search", "models", "cost")
+RECORDED = ("chat", "image", "video", "search")  # what may cost something leaves a row in the ledger
 TOP = ["--help", "--version", "--install-skills", "--completion"]
 EXIT_STATUSES = """\
 exit statuses:
@@ -88,7 +89,7 @@ def _main(argv: list[str], context: Context) -> int:
     head, words = _cut(argv[1:])
     output = Output(context, name, _module(name).FIELDS, json_mode="--json" in head)
     status = _ended(output, lambda: _run(name, head, words, context, output))
-    if output.reached or output.report.get("task_id"):
+    if output.reached and output.keep_row and name in RECORDED:
         from . import ledger  # after the answer is shown
 
         ledger.record(context, output, {"ended": context.now(), "exit_status": status})
@@ -113,7 +114,7 @@ def _run(name: str, head: list[str], words: list[str], context: Context, output:
         error.hint = error.hint or parser.format_usage().strip()
         raise
     output.report["ok"] = status is ExitStatus.OK
-    if output.json_mode and not args.dry_run:
+    if output.json_mode and not output.documented:
         output.document()
     return status
 

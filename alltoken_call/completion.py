@@ -186,6 +186,8 @@ def ask(transport: Transport, output: Output, body: dict[str, Any], *, show_reas
     finally:
         response.close()
         answer.report(output.report)
+        if output.report["request_id"]:
+            output.report["request_id"] = output.clean(output.report["request_id"])
         output.end_text()
         output.usage(answer.usage)
         output.cost(_dollars(answer.cost))

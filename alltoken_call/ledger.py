@@ -92,7 +92,7 @@ class Ledger:
         import sqlite3
 
         if self.path is None:
-            raise LedgerError("there is no place for it: HOME is not set")
+            raise LedgerError("there is no place for the ledger: HOME is not set")
         try:
             if self._database is None:
                 if not create and not os.path.exists(self.path):
@@ -106,7 +106,8 @@ class Ledger:
             self._database.execute("COMMIT")
         except (sqlite3.Error, OSError, OverflowError, UnicodeError) as error:
             self.close()
-            raise LedgerError(getattr(error, "strerror", None) or str(error)) from None
+            reason = getattr(error, "strerror", None) or error
+            raise LedgerError(f"the ledger {self.path} cannot be used: {reason}") from None
         return []
 
     def _open(self, path: str) -> None:
@@ -114,13 +115,15 @@ class Ledger:
 
         files.make_private(os.path.dirname(path) or ".")
         os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))  # SQLite's own mode would be 0644
-        database = sqlite3.connect(path, timeout=PATIENCE, isolation_level=None)
+        database = sqlite3.connect(os.path.abspath(path), timeout=PATIENCE, isolation_level=None)
         self._database = database
         # A kill loses nothing either way; NORMAL saves a wait for the disk, whose loss of power may cost the last row.
         database.execute("PRAGMA synchronous = NORMAL")
         if database.execute("PRAGMA user_version").fetchone()[0] == 0:
             database.execute("BEGIN IMMEDIATE")
             if database.execute("PRAGMA user_version").fetchone()[0] == 0:
+                if database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+                    raise sqlite3.DatabaseError("it is another program's database")
                 for statement in _SCHEMA.strip().split(";\n"):
                     database.execute(statement)
                 database.execute(f"PRAGMA user_version = {_VERSION}")
@@ -131,7 +134,7 @@ class Ledger:
 
 def record(context: Context, output: Output, fields: dict[str, Any]) -> None:
     """Keep what the report holds, with `fields`. Trouble is one warning: the call goes on."""
-    if context.environ.get("ALLTOKEN_LEDGER") == "off":
+    if context.environ.get("ALLTOKEN_LEDGER") == "off" or not output.ledger_works:
         return
     report = output.report
     usage = report["usage"] if isinstance(report["usage"], dict) else {}
@@ -153,23 +156,27 @@ def record(context: Context, output: Output, fields: dict[str, Any]) -> None:
         "cost": report["cost"]["usd"],
         "source": report["cost"]["source"],
     }
-    path = config.ledger_path(context.environ)
-    ledger = Ledger(path)
+    texts = {name: output.clean(value) for name, value in row.items() if isinstance(value, str)}
+    ledger = Ledger(config.ledger_path(context.environ))
     try:
-        ledger.put(row | fields)
+        ledger.put(row | texts | fields)
     except LedgerError as error:
-        output.warning(f"the ledger {path or ''} cannot be used, this call is not recorded: {error}")
+        output.ledger_works = False
+        output.warning(f"this call is not recorded: {error}")
     finally:
         ledger.close()
 
 
 def look_up(context: Context, output: Output, command: str, task_id: str) -> dict[str, Any]:
     """The row of a task, or with an empty id of the latest that has not ended; {} where there is none."""
+    if context.environ.get("ALLTOKEN_LEDGER") == "off":
+        return {}
     ledger = Ledger(config.ledger_path(context.environ))
     try:
         return ledger.task(command, task_id or None) or {}
     except LedgerError as error:
-        output.warning(f"the ledger {ledger.path or ''} cannot be read: {error}")
+        output.ledger_works = False
+        output.warning(str(error))
         return {}
     finally:
         ledger.close()

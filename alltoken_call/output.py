@@ -79,7 +79,10 @@ class Output:
         self.report: dict[str, Any] = dict.fromkeys((*_ALWAYS, *fields))
         self.report |= {"ok": False, "command": command, "cost": {"usd": None, "source": None}}
         self.parting: str | None = None  # the last line of stderr, after an error: the resume command
-        self.reached = False  # a request that may have cost something has left us
+        self.reached = False  # a request with the key has left us
+        self.keep_row = True  # the run becomes a row of the ledger
+        self.ledger_works = True  # its trouble is waited for and told once
+        self.documented = False  # stdout has its JSON document
         self._stdout = context.stdout
         self._stderr = context.stderr
         self._secret = context.environ.get("ALLTOKEN_API_KEY", "").strip()
@@ -136,6 +139,7 @@ class Output:
 
     def document(self, document: Any = None) -> None:
         """The one JSON document of stdout: the report where none is given."""
+        self.documented = True
         self._show(json.dumps(self.report if document is None else document, allow_nan=False) + "\n")
 
     def binary(self, data: bytes) -> None:
@@ -242,7 +246,7 @@ class Output:
         self.report["request_id"] = error.request_id or self.report["request_id"]
         self.report["error"] = {
             "code": redacted(error.code, self._secret),
-            "type": error.type,
+            "type": error.type and redacted(error.type, self._secret),
             "message": message,
             "status": error.http,
             "request_id": self.report["request_id"],
@@ -254,6 +258,10 @@ class Output:
             self.say(f"request_id: {one_line(str(self.report['request_id']), 200)}")
         if error.hint:
             self.say(error.hint)
+
+    def clean(self, text: str) -> str:
+        """A remote text for one line, a record or the report: without the key."""
+        return one_line(redacted(text, self._secret), 200)
 
     def _clear(self) -> None:
         if self._living:

@@ -9,8 +9,7 @@ import decimal
 from decimal import Decimal
 
 from .errors import ApiError, CallError
-from .transport import segment
-from .wire import text_of
+from .wire import segment, text_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 CATALOG = "/api-account/models"
 _IDS = ("id", "model_id", "model_path", "name")
 _NAMES = (("input_price", "prompt_price"), ("output_price", "completion_price"))
-_EXACT = decimal.Context(prec=60)
+EXACT = decimal.Context(prec=120)  # digits: any sum of sums that `amount` takes
 
 
 def entries(document: object) -> list[dict[str, Any]]:
@@ -58,9 +57,9 @@ def plain(value: Decimal) -> str:
 def prices(entry: dict[str, Any]) -> tuple[Decimal | None, Decimal | None]:
     """Input and output price in dollars per 1M tokens; None where unknown."""
     inner = [value for name in ("pricing", "data") if isinstance(value := entry.get(name), dict)]
-    places = [entry, *inner, *(value for place in inner if isinstance(value := place.get("pricing"), dict))]
+    spots = [entry, *inner, *(value for place in inner if isinstance(value := place.get("pricing"), dict))]
     found = [
-        next((price for place in places for name in names if (price := amount(place.get(name))) is not None), None)
+        next((price for spot in spots for name in names if (price := amount(spot.get(name))) is not None), None)
         for names in _NAMES
     ]
     return found[0], found[1]
@@ -68,8 +67,8 @@ def prices(entry: dict[str, Any]) -> tuple[Decimal | None, Decimal | None]:
 
 def total(tokens: tuple[int, int], per_million: tuple[Decimal, Decimal]) -> Decimal:
     """The exact price of prompt and completion tokens, in dollars."""
-    parts = [_EXACT.multiply(Decimal(count), price) for count, price in zip(tokens, per_million)]
-    return _EXACT.scaleb(_EXACT.add(*parts), -6)
+    parts = [EXACT.multiply(Decimal(count), price) for count, price in zip(tokens, per_million)]
+    return EXACT.scaleb(EXACT.add(*parts), -6)
 
 
 def catalog(transport: Transport) -> dict[str, dict[str, Any]]:
@@ -95,6 +94,6 @@ def entry(transport: Transport, model: str) -> dict[str, Any]:
 
 def places(value: Decimal, least: int) -> str:
     """A decimal, exact, with at least so many places: 0.2 with 4 is 0.2000."""
-    value = value.normalize(_EXACT)
+    value = value.normalize(EXACT)
     exponent = value.as_tuple().exponent
     return f"{value:.{max(least, -exponent if isinstance(exponent, int) else 0)}f}"

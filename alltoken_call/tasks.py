@@ -26,8 +26,8 @@ import os
 from . import ledger, retry
 from .errors import ApiError, CallError, ExitStatus, Interrupted, NetworkError, UsageError
 from .output import inert, one_line
-from .transport import Policy, api_error, segment
-from .wire import text_of
+from .transport import Policy, api_error
+from .wire import segment, text_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 from . import config, retry
 from .connection import Exchange, Response, open_url
@@ -161,9 +161,9 @@ class Transport:
         try:
             response = open_url(method, url, data, headers, exchange)
         finally:
-            self._output.reached |= exchange.sent and method == "POST"
+            self._output.reached |= exchange.sent and "Authorization" in headers
         if response.request_id:
-            response.request_id = one_line(redacted(response.request_id, self.key), 200)
+            response.request_id = self._output.clean(response.request_id)
         self._output.debug(f"{response.status} in {clock() - started:.2f} s request_id={response.request_id}")
         return response
 
@@ -221,11 +221,6 @@ def api_error(document: dict[str, Any], http: int, request_id: str | None, secre
         task_id=field("task_id"),
         enveloped=isinstance(inner, (dict, str)) and bool(inner),
     )
-
-
-def segment(text: str) -> str:
-    """`text` as one segment of a URL's path."""
-    return quote(text, safe="", errors="replace")
 
 
 def allowed_url(url: str, base: str) -> bool:

@@ -43,3 +43,10 @@ def object_of(data: bytes | str) -> dict[str, Any]:
 def text_of(value: object) -> str | None:
     """`value` where it is a string with something in it; what odd answers put elsewhere is no text."""
     return value if isinstance(value, str) and value.strip() else None
+
+
+def segment(text: str) -> str:
+    """`text` as one segment of a URL's path."""
+    from urllib.parse import quote  # not for --help
+
+    return quote(text, safe="", errors="replace")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from decimal import Decimal
+from decimal import Decimal, localcontext
 
 from .. import config, ledger, pricing
 from ..errors import ApiError, CallError, ExitStatus, NetworkError, UsageError
 from ..output import one_line
-from ..transport import Transport, segment
+from ..wire import segment
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 FIELDS = ("prompt_tokens", "completion_tokens", "input_price", "output_price", "groups", "calls", "unknown")
 HELP = "what a call costs, what the last one cost, what was spent"
 EXAMPLE = "alltoken-call cost gpt-5.4-mini 1019 12; alltoken-call cost --since 7d --by day"
+_SIDES = ("prompt", "completion")
 _UNITS = {"d": "days", "h": "hours", "m": "minutes"}
 _KEYS = {"model": "model", "command": "command", "day": "date(started, 'unixepoch', 'localtime')"}
 
@@ -40,6 +41,8 @@ def _since(text: str) -> dt.timedelta | dt.datetime:
     """A span that ends now, or the beginning of a day in local time. Raises ValueError."""
     if match := re.fullmatch(r"([0-9]{1,5})([dhm])", text):
         return dt.timedelta(**{_UNITS[match[2]]: int(match[1])})
+    if not text.isascii():
+        raise ValueError
     return dt.datetime.strptime(text, "%Y-%m-%d").astimezone()
 
 
@@ -61,13 +64,19 @@ def run(args: argparse.Namespace, context: Context, output: Output) -> ExitStatu
         output.document({"method": "GET", "url": url, "body": None})
         return ExitStatus.OK
     output.check_stdout()
-    entry = pricing.entry(Transport(context, output, args.timeout, with_key=False), model)
+    entry = _entry(args, context, output, model)
     input_price, output_price = pricing.prices(entry)
     if input_price is None or output_price is None:
         named = ", ".join(sorted(one_line(name, 40) for name in entry))
         raise CallError(f"the catalog has no price for {model}; it sent: {named}", code="no_price")
     _show(output, {"model": model}, (int(counts[0]), int(counts[1])), (input_price, output_price))
     return ExitStatus.OK
+
+
+def _entry(args: argparse.Namespace, context: Context, output: Output, model: str) -> dict[str, Any]:
+    from ..transport import Transport  # the ledger's figures need none
+
+    return pricing.entry(Transport(context, output, args.timeout, with_key=False), model)
 
 
 def _show(
@@ -98,9 +107,6 @@ def _show(
     output.line(f"{'total cost:':<19}" + (f"{'$' + usd:>14} ({source})" if usd else f"{'unknown':>14}"))
 
 
-_SIDES = ("prompt", "completion")
-
-
 def _ledger(context: Context) -> ledger.Ledger:
     if context.environ.get("ALLTOKEN_LEDGER") == "off":
         raise CallError("the ledger is off (ALLTOKEN_LEDGER)", code="no_ledger")
@@ -110,23 +116,24 @@ def _ledger(context: Context) -> ledger.Ledger:
 def _last(args: argparse.Namespace, context: Context, output: Output) -> ExitStatus:
     """The last recorded call, with an estimate where the gateway gave no figure and the catalog has prices."""
     try:
-        found = _ledger(context).rows("1 ORDER BY id DESC LIMIT 1")
+        found = _ledger(context).rows("1 ORDER BY coalesce(ended, started) DESC LIMIT 1")
     except ledger.LedgerError as error:
-        raise CallError(f"the ledger cannot be read: {error}", code="no_ledger") from None
+        raise CallError(str(error), code="no_ledger") from None
     if not found:
         raise CallError("no call is recorded yet", code="nothing_recorded", hint=f"try: {EXAMPLE.partition(';')[0]}")
     row = dict(zip(ledger.COLUMNS, found[0]))
     when = dt.datetime.fromtimestamp(row["started"]).astimezone()
-    model = row["model"] or "unknown"
+    model = row["model"]
     prices = None
-    if row["cost"] is None and row["prompt_tokens"] is not None and not args.dry_run:
+    if model and row["cost"] is None and row["prompt_tokens"] is not None and not args.dry_run:
         try:
-            entry = pricing.entry(Transport(context, output, args.timeout, with_key=False), model)
-            input_price, output_price = pricing.prices(entry)
+            input_price, output_price = pricing.prices(_entry(args, context, output, model))
             prices = (input_price, output_price) if input_price is not None and output_price is not None else None
         except (CallError, ApiError, NetworkError) as error:
             output.warning(f"no estimate: {one_line(error.message, 200)}")
-    about = {"when": f"{when:%Y-%m-%d %H:%M:%S}", "command": row["command"], "model": model}
+    about = {"when": f"{when:%Y-%m-%d %H:%M:%S}", "command": row["command"], "model": model or "unknown"}
+    if row["exit_status"]:
+        about["exit status"] = str(row["exit_status"])
     _show(output, about, (row["prompt_tokens"], row["completion_tokens"]), prices, row["cost"])
     return ExitStatus.OK
 
@@ -138,14 +145,13 @@ class _Sum:
         self.calls = self.prompt_tokens = self.completion_tokens = self.unknown = 0
         self.usd = Decimal(0)
 
-    def add(self, calls: int, prompt_tokens: int, completion_tokens: int, costs: str | None) -> None:
-        """Add calls that have something in common; `costs` are those known, with commas between."""
+    def add(self, calls: int, prompt_tokens: int, completion_tokens: int, usd: Decimal, unknown: int) -> None:
+        """Add figures of calls; `usd` is what the known costs of them make."""
         self.calls += calls
         self.prompt_tokens += prompt_tokens
         self.completion_tokens += completion_tokens
-        known = list(map(Decimal, costs.split(","))) if costs else []
-        self.usd += sum(known)
-        self.unknown += calls - len(known)
+        self.usd = pricing.EXACT.add(self.usd, usd)
+        self.unknown += unknown
 
     @property
     def dollars(self) -> str | None:
@@ -169,16 +175,20 @@ def _spent(args: argparse.Namespace, context: Context, output: Output) -> ExitSt
     by = args.by or "model"
     columns = (_KEYS[by], "count(*)", "total(prompt_tokens)", "total(completion_tokens)", "group_concat(cost)")
     try:
-        rows = _ledger(context).rows("started >= ? GROUP BY 1 ORDER BY 1", (since or 0.0,), columns)
+        # The plus keeps SQLite from the index, which is slower than a scan where most rows fit.
+        rows = _ledger(context).rows("+started >= ? GROUP BY 1 ORDER BY 1", (since or 0.0,), columns)
     except ledger.LedgerError as error:
-        raise CallError(f"the ledger cannot be read: {error}", code="no_ledger") from None
+        raise CallError(str(error), code="no_ledger") from None
     if not rows:
         raise CallError("no call is recorded in that time", code="nothing_recorded")
     groups: dict[str, _Sum] = {}
     everything = _Sum()
-    for key, *figures in rows:
+    for key, calls, prompt_tokens, completion_tokens, costs in rows:
+        known = list(map(Decimal, costs.split(","))) if costs else []
+        with localcontext(pricing.EXACT):
+            usd = sum(known, Decimal(0))
         for one in (groups.setdefault(key or "unknown", _Sum()), everything):
-            one.add(figures[0], int(figures[1]), int(figures[2]), figures[3])
+            one.add(calls, int(prompt_tokens), int(completion_tokens), usd, calls - len(known))
     output.report |= {"groups": [{by: key, **one.document()} for key, one in groups.items()]}
     output.report |= {"calls": everything.calls, "unknown": everything.unknown}
     output.report["cost"] = {"usd": everything.dollars, "source": everything.dollars and "gateway"}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 from .. import config, pricing
 from ..errors import ExitStatus, UsageError
 from ..fallback import MODELS, is_chat
 from ..output import one_line
-from ..transport import Transport, segment
-from ..wire import text_of
+from ..transport import Transport
+from ..wire import segment, text_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -72,7 +74,7 @@ def _is_of(entry: dict[str, Any], kind: str, path: str) -> bool:
     """Whether an entry is of the type asked for; one that does not say is what its list is for (PROTOCOL: Models)."""
     if kind == "all" or (text_of(entry.get("modality")) is None and path in _LISTS.values()):
         return True
-    return is_chat(entry) if kind == "chat" else entry.get("modality") == kind
+    return is_chat(entry) if kind == "chat" else (text_of(entry.get("modality")) or "").lower() == kind
 
 
 def _table(found: dict[str, dict[str, Any]], output: Output) -> None:
@@ -100,6 +102,6 @@ def _modalities(entry: dict[str, Any]) -> str:
 def _tell(entry: dict[str, Any], output: Output) -> ExitStatus:
     output.report["models"] = [entry]
     for name, value in entry.items():
-        text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+        text = value if isinstance(value, str) else json.dumps(value)
         output.line(f"{one_line(name, 40) + ':':<24}{one_line(text)}")
     return ExitStatus.OK

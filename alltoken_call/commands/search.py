@@ -50,10 +50,15 @@ def run(args: argparse.Namespace, context: Context, output: Output) -> ExitStatu
                 f"{candidate} does not search: only DeepSeek and Qwen models do, others ignore the request in silence",
                 hint=f"models that search: {', '.join(VERIFIED)}",
             )
-    if model not in VERIFIED:
-        output.warning(f"{model} is of a family that searches, but it is not known whether it does itself")
+        _warn(candidate, output)
     query = prompt.assemble(args.words, context, output)
     messages = [{"role": "user", "content": query}]
     body = {"model": model, "messages": messages, "enable_search": True, "max_tokens": args.max_tokens}
     send(args, context, output, body, families=FAMILIES)
+    _warn(output.report["model"], output)  # the fallback may have chosen another
     return ExitStatus.OK
+
+
+def _warn(model: str, output: Output) -> None:
+    if model not in VERIFIED:
+        output.warning(f"{model} is of a family that searches, but it is not known whether it does itself")

@@ -6,14 +6,14 @@ import contextlib
 import datetime as dt
 import os
 
-from .. import config, files, options, prompt, tasks
+from .. import config, files, ledger, options, prompt, tasks
 from ..connection import Response
 from ..download import download
 from ..errors import ExitStatus, NetworkError, OutputError, UsageError
 from ..output import one_line
-from ..transport import READING, Transport, allowed_url, segment
+from ..transport import READING, Transport, allowed_url
 from ..uploads import LocalFile, upload
-from ..wire import text_of
+from ..wire import segment, text_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -65,7 +65,8 @@ def run(args: argparse.Namespace, context: Context, output: Output) -> ExitStatu
     if args.list or args.cancel is not None:
         transport = Transport(context, output, args.timeout)
         output.check_stdout()
-        return _list(transport, output) if args.list else _cancel(args.cancel, transport, output)
+        output.keep_row = False
+        return _list(transport, output) if args.list else _cancel(args.cancel, context, output, transport)
     model = args.model or config.default_model(context.environ, "video")
     output.report["model"] = model
     roles = [("first_frame", args.first_frame), ("last_frame", args.last_frame)]
@@ -207,12 +208,14 @@ def _list(transport: Transport, output: Output) -> ExitStatus:
     return ExitStatus.OK
 
 
-def _cancel(task_id: str, transport: Transport, output: Output) -> ExitStatus:
+def _cancel(task_id: str, context: Context, output: Output, transport: Transport) -> ExitStatus:
     if task_id in ("", ".", ".."):
         raise UsageError(f"{task_id!r} is no task's id")
     output.report["task_id"] = task_id
     answer = transport.request("POST", f"{PATH}/{segment(task_id)}/cancel", {}, READING, Response.json)
     status = text_of(answer.get("status")) or "unknown"
     output.report["status"] = status
+    if ledger.look_up(context, output, "video", task_id):
+        ledger.record(context, output, {})
     output.line(one_line(status, 60))
     return ExitStatus.OK
