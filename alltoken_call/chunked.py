@@ -27,7 +27,7 @@ class Dechunker:
         data = self._rest + data
         at = 0
         body = []
-        while not self.ended:
+        while not self.ended and not self.fault:
             if self._left:
                 piece = data[at : at + self._left]
                 body.append(piece)
@@ -52,6 +52,6 @@ class Dechunker:
             self._inside = True
             self.ended = not self._left
         self._rest = data[at:]
-        if len(self._rest) > LONGEST_LINE:
+        if len(self._rest) > LONGEST_LINE and not self.ended:
             self.fault = "a chunk's first line is too long"
         return b"".join(body)

@@ -7,6 +7,7 @@ first `--` is cut off before parsing and appended as words, since argparse could
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import math
 
@@ -23,9 +24,10 @@ if TYPE_CHECKING:
 COMMANDS = ("chat", "image", "video", "search", "models", "cost")
 RECORDED = ("chat", "image", "video", "search")  # what may cost something leaves a row in the ledger
 TOP = ["--help", "--version", "--install-skills", "--completion"]
+_ANYWHERE = ("--json", "-q", "--quiet", "-v", "--verbose", "--dry-run")
 EXIT_STATUSES = """\
 exit statuses:
-  0 done                          8 still pending; the resume command was printed
+  0 done                          8 still pending: resume it
   1 refused, or nothing to show   9 cut short; what arrived was kept
   2 wrong usage, nothing sent    10 the task failed, was cancelled or expired
   3 the network                  11 the result is gone
@@ -82,17 +84,18 @@ def main(argv: list[str], context: Context) -> int:
 
 
 def _main(argv: list[str], context: Context) -> int:
-    name = _command_name(argv)
+    name, argv = _command(argv)
     if name is None:
         output = Output(context, None, json_mode="--json" in argv)
         return _ended(output, lambda: _without_command(argv, context, output))
-    head, words = _cut(argv[1:])
+    head, words = _cut(argv, thinking=name == "chat")
     output = Output(context, name, _module(name).FIELDS, json_mode="--json" in head)
     status = _ended(output, lambda: _run(name, head, words, context, output))
     if output.reached and output.keep_row and name in RECORDED:
         from . import ledger  # after the answer is shown
 
-        ledger.record(context, output, {"ended": context.now(), "exit_status": status})
+        with contextlib.suppress(Interrupted), context.signals.held():  # the result is out
+            ledger.record(context, output, {"ended": context.now(), "exit_status": status})
     return status
 
 
@@ -111,7 +114,10 @@ def _run(name: str, head: list[str], words: list[str], context: Context, output:
     try:
         status: ExitStatus = module.run(args, context, output)
     except UsageError as error:
-        error.hint = error.hint or parser.format_usage().strip()
+        if error.hint is None:
+            error.hint = (
+                parser.format_usage().strip() if error.code == "no_prompt" else f"{parser.prog} --help tells more"
+            )
         raise
     output.report["ok"] = status is ExitStatus.OK
     if output.json_mode and not output.documented:
@@ -153,27 +159,29 @@ def _ended(output: Output, run: Any) -> int:
         return int(unwritable.status)
 
 
-def _command_name(argv: list[str]) -> str | None:
-    """The command that the first word names, plain or in its slash form (/alltoken-chat)."""
-    word = argv[0] if argv else ""
-    if word.startswith("/alltoken-"):
-        word = word.removeprefix("/alltoken-")
-    return word if word in COMMANDS else None
+def _command(argv: list[str]) -> tuple[str | None, list[str]]:
+    """The command that the first word names, plain or in its slash form (/alltoken-chat), and all the other words;
+    some of the options that every command has may stand before it."""
+    before = next((at for at, word in enumerate(argv) if word not in _ANYWHERE), 0)
+    word = argv[before] if argv else ""
+    if word.lower().startswith("/alltoken-"):
+        word = word.lower().removeprefix("/alltoken-")
+    return (word, argv[:before] + argv[before + 1 :]) if word in COMMANDS else (None, argv)
 
 
-def _cut(words: list[str]) -> tuple[list[str], list[str]]:
+def _cut(words: list[str], *, thinking: bool) -> tuple[list[str], list[str]]:
     """What stands before the first `--`, made ready for argparse, and what stands behind it.
 
-    A bare --thinking becomes --thinking=, one before a word of digits --thinking=N: argparse's optional value
-    would eat any next word.
+    For chat, a bare --thinking becomes --thinking=, one before a word of digits --thinking=N: argparse's optional
+    value would eat any next word.
     """
     end = words.index("--") if "--" in words else len(words)
     head: list[str] = []
     for word in words[:end]:
-        if head and head[-1] == "--thinking=" and word.isascii() and word.isdigit():
+        if thinking and head and head[-1] == "--thinking=" and word.isascii() and word.isdigit():
             head[-1] += word
         else:
-            head.append("--thinking=" if word == "--thinking" else word)
+            head.append("--thinking=" if thinking and word == "--thinking" else word)
     return head, words[end + 1 :]
 
 
@@ -225,18 +233,19 @@ def _help() -> str:
         [
             "usage: alltoken-call COMMAND [OPTION]… [WORD]…",
             "",
-            "One-shot calls to every model behind the AllToken gateway. The key comes from ALLTOKEN_API_KEY.",
+            "One-shot calls to every model behind the AllToken gateway.",
+            "The key comes from ALLTOKEN_API_KEY.",
             "",
             "commands:",
             *lines,
             "",
-            "alltoken-call COMMAND --help tells more. A command may be written as /alltoken-chat, too.",
+            "alltoken-call COMMAND --help tells more. /alltoken-chat is chat, and so on.",
             "",
             "options:",
             "  -h, --help                    show this and exit",
             "  --version                     show the version and exit",
-            "  --install-skills DIR          write six skill folders, alltoken-chat and so on, into DIR",
-            "  --completion bash|zsh|fish    print a completion script: eval it where your shell starts",
+            "  --install-skills DIR          write six skill folders into DIR",
+            "  --completion bash|zsh|fish    print a completion script to eval",
             "",
             EXIT_STATUSES.rstrip(),
         ]

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 PATH = "/v1/chat/completions"
 COST_PATIENCE = 2.0  # seconds after [DONE] in which the cost comment may come
-USAGE_PATIENCE = 10.0  # seconds of silence after a finish reason, before which usage and [DONE] should have come
+USAGE_PATIENCE = 10.0  # seconds after a finish reason in which usage and [DONE] may come
 
 
 class Completion:
@@ -189,8 +189,9 @@ def ask(transport: Transport, output: Output, body: dict[str, Any], *, show_reas
         if output.report["request_id"]:
             output.report["request_id"] = output.clean(output.report["request_id"])
         output.end_text()
-        output.usage(answer.usage)
-        output.cost(_dollars(answer.cost))
+        if answer.refusal is None or answer.begun:
+            output.usage(answer.usage)
+            output.cost(_dollars(answer.cost))
     return answer
 
 
@@ -215,7 +216,7 @@ def _receive(response: Response, answer: Completion, output: Output) -> None:
         if answer.done:
             response.limit(COST_PATIENCE, total=True)
         elif answer.finish_reason:
-            response.limit(USAGE_PATIENCE)
+            response.limit(COST_PATIENCE if answer.usage else USAGE_PATIENCE, total=True)
     if comment := parser.close():
         answer.take(comment)
     if not answer.whole:

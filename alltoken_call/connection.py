@@ -213,6 +213,7 @@ class Response:
             import zlib
 
             self._inflate = zlib.decompressobj(47 if "gzip" in encoding else 15)
+        self.packed = self._inflate is not None  # lengths and ranges count bytes that we do not see
         self.foreign = encoding if self._inflate is None and encoding != "identity" else None
 
     def header(self, name: str) -> str | None:
@@ -239,8 +240,12 @@ class Response:
         """
         while True:
             packed = self._inflate.unconsumed_tail if self._inflate is not None else b""
-            with _mapped(self._exchange, self._raw.status):
+            with _mapped(self._exchange):
                 data = packed or self._piece()
+            if not data and self._inflate is not None and not self._inflate.eof:
+                raise NetworkError(
+                    "the compressed answer was cut short", code="connection_lost", sent=True, passing=True
+                )
             if not data or self._inflate is None:
                 return data
             if data := self._inflated(data):
@@ -259,7 +264,7 @@ class Response:
             if data := self._chunks.feed(received):
                 return data
         if self._chunks.fault:
-            raise NetworkError(f"the answer is broken: {self._chunks.fault}", code="connection_lost", sent=True)
+            raise http.client.IncompleteRead(b"")
         return b""
 
     def _inflated(self, data: bytes) -> bytes:
@@ -288,12 +293,10 @@ class Response:
         value = object_of(b'{"data": %s}' % data if data.lstrip().startswith(b"[") else data)
         if value:
             return value
-        raise NetworkError(
-            f"the gateway's answer ({self.status}) is not a JSON object",
-            code="protocol",
-            sent=True,
-            hint="is ALLTOKEN_BASE_URL right, and no proxy in between?",
-        )
+        error = NetworkError(f"the gateway's answer ({self.status}) is not a JSON object", code="protocol", sent=True)
+        error.hint = "is ALLTOKEN_BASE_URL right, and no proxy in between?"
+        error.request_id = self.request_id
+        raise error
 
     def close(self) -> None:
         """Close the connection."""
@@ -301,16 +304,16 @@ class Response:
 
 
 @contextlib.contextmanager
-def _mapped(exchange: Exchange, status: int | None = None) -> Iterator[None]:
+def _mapped(exchange: Exchange) -> Iterator[None]:
     """Turn whatever the standard library raises into a `NetworkError`. None of its texts may show a header's value,
     so a ValueError's text, which can quote the key, is never passed on."""
     try:
         yield
     except (OSError, http.client.HTTPException, ValueError) as error:
-        raise _network_error(error, exchange, status) from None
+        raise _network_error(error, exchange) from None
 
 
-def _network_error(error: Exception, exchange: Exchange, status: int | None) -> NetworkError:
+def _network_error(error: Exception, exchange: Exchange) -> NetworkError:
     cause = error.reason if isinstance(error, urllib.error.URLError) else error
     result: NetworkError
     if isinstance(cause, TimeoutError):
@@ -332,7 +335,7 @@ def _network_error(error: Exception, exchange: Exchange, status: int | None) -> 
     elif isinstance(cause, ssl.SSLError):
         result = NetworkError(f"TLS failed: {cause.reason or 'handshake'}", code="tls")
     elif isinstance(cause, http.client.IncompleteRead):
-        result = NetworkError("the answer was cut short", code="connection_lost")
+        result = NetworkError("the connection ended in the middle of the answer", code="connection_lost")
     elif isinstance(cause, http.client.HTTPException):
         result = NetworkError(f"not an HTTP answer: {type(cause).__name__}", code="protocol")
     elif isinstance(cause, OSError):
@@ -341,6 +344,5 @@ def _network_error(error: Exception, exchange: Exchange, status: int | None) -> 
     else:
         result = NetworkError(f"not an answer of this protocol ({type(cause).__name__})", code="protocol")
     result.sent = exchange.sent
-    result.http = status
     result.passing = result.code in ("timeout", "connection_lost", "unreachable")
     return result

@@ -46,13 +46,13 @@ class Signals:
 
     @contextlib.contextmanager
     def held(self, grace: float = 0.0) -> Iterator[None]:
-        """Hold signals back until the block's end; with `grace`, and before `firm`, only for so many seconds."""
+        """Hold signals back until the block's end; with `grace`, and before `firm`, only for so many seconds.
+
+        Where the block fails, its failure goes first, and a signal waits for the next `check`.
+        """
         self._held, self._grace = True, grace
         try:
             yield
-        except BaseException:
-            self._pending = None  # the block has its own way to end the command
-            raise
         finally:
             self.firm()
             self._held = False

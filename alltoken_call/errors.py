@@ -61,6 +61,7 @@ class CallError(Exception):
         code: str | None = None,
         status: ExitStatus | None = None,
         sent: bool = False,
+        passing: bool | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -68,6 +69,7 @@ class CallError(Exception):
         self.code = code or self.code
         self.status = self.status if status is None else status
         self.sent = sent
+        self.passing = self.passing if passing is None else passing
         self.http: int | None = None
         self.type: str | None = None
         self.request_id: str | None = None
@@ -131,9 +133,8 @@ class ApiError(CallError):
         enveloped: bool = True,
     ) -> None:
         status = status_of(http, code, type)
-        super().__init__(
-            message, code=code or (f"http_{http}" if http else None), status=status, hint=_HINTS.get(status), sent=True
-        )
+        hint = _HINTS.get(status) if http != 404 else "`alltoken-call models` lists what there is"
+        super().__init__(message, code=code or (f"http_{http}" if http else None), status=status, hint=hint, sent=True)
         self.http = http or None
         self.type = type
         self.request_id = request_id
@@ -152,6 +153,7 @@ class Interrupted(BaseException):
 
 
 _HINTS = {
+    ExitStatus.REFUSED: "change the request; if it looks right, quote the request id to support",
     ExitStatus.KEY: "check ALLTOKEN_API_KEY: the gateway does not accept this key",
     ExitStatus.CREDIT: "top up in Settings → Billing, then run the command again",
     ExitStatus.RATE_LIMITED: "too many requests with this key: wait, then run the command again",

@@ -31,16 +31,23 @@ def make_private(folder: str) -> None:
             os.mkdir(path, 0o700)
 
 
+def temporary() -> str:
+    """The temporary directory; the working one where there is none."""
+    try:
+        return tempfile.gettempdir()
+    except OSError:
+        return os.curdir
+
+
 def check_folder(path: str) -> None:
     """Raise `OutputError` where no file can be made beside `path`. A file is made to find out: permission bits say
     nothing of read-only file systems, and nothing to root."""
-    folder = os.path.dirname(path) or "."
     try:
-        descriptor, probe = tempfile.mkstemp(prefix=".alltoken-", dir=folder)
-        os.close(descriptor)
-        os.unlink(probe)
+        file, part = part_of(path)
+        file.close()
+        os.unlink(part)
     except OSError as error:
-        raise OutputError(f"cannot write in {folder}: {error.strerror}", hint="choose another place") from None
+        raise OutputError(f"cannot write {path}: {error.strerror}", hint="choose another place") from None
 
 
 def check_replaceable(path: str) -> None:

@@ -25,7 +25,7 @@ COLUMNS = (
     "ended",
     "command",
     "model",
-    "status",  # of a task, in the gateway's words
+    "status",  # of a task, in the gateway's words; "unsaved" is completed, and not yet saved here
     "task_id",
     "request_id",
     "prompt_tokens",
@@ -39,8 +39,8 @@ _VERSION = 1
 _SCHEMA = """
 CREATE TABLE calls (
     id INTEGER PRIMARY KEY, started REAL NOT NULL, ended REAL, command TEXT NOT NULL, model TEXT, status TEXT,
-    task_id TEXT UNIQUE, request_id TEXT, prompt_tokens INTEGER, completion_tokens INTEGER, cost TEXT, source TEXT,
-    output TEXT, exit_status INTEGER
+    task_id TEXT, request_id TEXT, prompt_tokens INTEGER, completion_tokens INTEGER, cost TEXT, source TEXT,
+    output TEXT, exit_status INTEGER, UNIQUE (command, task_id)
 );
 CREATE INDEX calls_started ON calls (started);
 """
@@ -58,12 +58,16 @@ class Ledger:
         self._database: sqlite3.Connection | None = None
 
     def put(self, row: dict[str, Any]) -> None:
-        """Add a row; one with a known task id completes that task's row, and leaves what it does not know."""
+        """Add a row; one with a known task id completes that task's row, and leaves what it does not know.
+
+        What another run has completed stays so.
+        """
         names = [name for name in COLUMNS if row.get(name) is not None]
         kept = ", ".join(f"{name} = excluded.{name}" for name in names if name != "started")
         self._run(
             f"INSERT INTO calls ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})"  # noqa: S608  # COLUMNS
-            f" ON CONFLICT (task_id) DO UPDATE SET {kept}",
+            f" ON CONFLICT (command, task_id) DO UPDATE SET {kept}"
+            " WHERE status IS NOT 'completed' OR excluded.status = 'completed'",
             [row[name] for name in names],
             create=True,
         )
@@ -75,7 +79,7 @@ class Ledger:
     def task(self, command: str, task_id: str | None) -> dict[str, Any] | None:
         """The row of a task; without an id, of the latest one that has not ended."""
         if task_id is not None:
-            found = self.rows("task_id = ?", (task_id,))
+            found = self.rows("command = ? AND task_id = ?", (command, task_id))
         else:
             marks = ", ".join("?" * len(ENDED))
             condition = f"command = ? AND task_id IS NOT NULL AND status NOT IN ({marks}) ORDER BY id DESC LIMIT 1"
@@ -92,7 +96,7 @@ class Ledger:
         import sqlite3
 
         if self.path is None:
-            raise LedgerError("there is no place for the ledger: HOME is not set")
+            raise LedgerError("the ledger has no place: HOME is not set")
         try:
             if self._database is None:
                 if not create and not os.path.exists(self.path):
@@ -148,7 +152,7 @@ def record(context: Context, output: Output, fields: dict[str, Any]) -> None:
         "started": context.started,
         "command": report["command"],
         "model": report["model"],
-        "status": report.get("status"),
+        "status": "unsaved" if output.unsaved else report.get("status"),
         "task_id": report.get("task_id"),
         "request_id": report["request_id"],
         "prompt_tokens": tokens("prompt_tokens", "input_tokens"),
@@ -156,13 +160,13 @@ def record(context: Context, output: Output, fields: dict[str, Any]) -> None:
         "cost": report["cost"]["usd"],
         "source": report["cost"]["source"],
     }
-    texts = {name: output.clean(value) for name, value in row.items() if isinstance(value, str)}
+    texts = {name: output.without_key(value) for name, value in row.items() if isinstance(value, str)}
     ledger = Ledger(config.ledger_path(context.environ))
     try:
         ledger.put(row | texts | fields)
     except LedgerError as error:
         output.ledger_works = False
-        output.warning(f"this call is not recorded: {error}")
+        output.warning(f"{error}; this call is not recorded")
     finally:
         ledger.close()
 

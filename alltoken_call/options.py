@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-_RESERVED = ("model", "messages", "stream", "stream_options", "n")
+_RESERVED = ("model", "messages", "prompt", "stream", "stream_options", "n")
 
 
 def integer(text: str) -> int:
@@ -59,9 +59,7 @@ def field(text: str) -> tuple[str, Any]:
     if not equals or not key:
         raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE")
     if key in _RESERVED:
-        raise argparse.ArgumentTypeError(
-            f"{key!r} is not for -p: {'use -m' if key == 'model' else 'the command sets it'}"
-        )
+        raise argparse.ArgumentTypeError(f"{key!r} is not for -p: it has a place of its own on the command line")
     try:
         parsed = json.loads(value)
     except (ValueError, RecursionError):
@@ -79,6 +77,13 @@ def text(word: str) -> str:
         return os.fsencode(word).decode("utf-8", "replace")
     except UnicodeEncodeError:  # no shell makes such a word
         return word
+
+
+def name(value: str) -> str:
+    """A model's id, or a path: not blank, which an unset shell variable leaves."""
+    if not value.strip():
+        raise argparse.ArgumentTypeError("it is empty")
+    return value.strip()
 
 
 def fallback(value: str) -> str | list[str]:

@@ -80,13 +80,15 @@ class Output:
         self.report |= {"ok": False, "command": command, "cost": {"usd": None, "source": None}}
         self.parting: str | None = None  # the last line of stderr, after an error: the resume command
         self.reached = False  # a request with the key has left us
+        self.unsaved = False  # the task has completed, its result is not yet in place
         self.keep_row = True  # the run becomes a row of the ledger
         self.ledger_works = True  # its trouble is waited for and told once
         self.documented = False  # stdout has its JSON document
         self._stdout = context.stdout
         self._stderr = context.stderr
         self._secret = context.environ.get("ALLTOKEN_API_KEY", "").strip()
-        self._lively = is_terminal(context.stderr) and not context.environ.get("NO_COLOR")
+        plain = context.environ.get("NO_COLOR") or context.environ.get("TERM") == "dumb"
+        self._lively = is_terminal(context.stderr) and not plain
         self._half = ""  # a high surrogate whose other half comes with the next delta
         self._column = 0  # 0 where stdout stands at the beginning of a line
         self._warned: set[str] = set()
@@ -259,8 +261,12 @@ class Output:
         if error.hint:
             self.say(error.hint)
 
+    def without_key(self, text: str) -> str:
+        """`text` for a record."""
+        return redacted(text, self._secret)
+
     def clean(self, text: str) -> str:
-        """A remote text for one line, a record or the report: without the key."""
+        """A remote text for a line or the report: one line of it, without the key."""
         return one_line(redacted(text, self._secret), 200)
 
     def _clear(self) -> None:

@@ -57,7 +57,7 @@ def assemble(words: list[str], context: Context, output: Output, *, only_dash: b
     else:
         prompt = _read(context, output)
     if not prompt.strip():
-        raise UsageError("there is no prompt")
+        raise UsageError("there is no prompt", code="no_prompt")
     return prompt
 
 

@@ -39,7 +39,7 @@ _SKILLS = {  # command: (what it does, its arguments before the words, what to s
 def install(directory: str, context: Context, output: Output) -> ExitStatus:
     """Write what is absent or was written by us. Raises `OutputError` where a folder is somebody else's, or cannot
     be written, after all others were seen to."""
-    left = []
+    left, failed = [], []
     for command in _SKILLS:
         path = os.path.join(directory, f"alltoken-{command}", "SKILL.md")
         try:
@@ -48,9 +48,12 @@ def install(directory: str, context: Context, output: Output) -> ExitStatus:
                 continue
             files.make_private(os.path.dirname(path))
             files.replace(path, _text(command, context.program).encode())
-        except OSError as error:
-            raise OutputError(f"cannot write {path}: {error.strerror}") from None
+        except (OSError, OutputError) as error:
+            failed.append(f"cannot write {path}: {getattr(error, 'strerror', None) or error}")
+            continue
         output.line(path)
+    if failed:
+        raise OutputError("; ".join(failed))
     if left:
         raise OutputError(f"left alone, since somebody else wrote it: {', '.join(left)}", hint="move it away first")
     return ExitStatus.OK

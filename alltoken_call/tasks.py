@@ -22,8 +22,9 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import re
 
-from . import ledger, retry
+from . import config, ledger, retry
 from .errors import ApiError, CallError, ExitStatus, Interrupted, NetworkError, UsageError
 from .output import inert, one_line
 from .transport import Policy, api_error
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 FIELDS = ("task_id", "status", "files", "resume")
 LIFETIME = 1800.0  # seconds from submit until a task expires
 GRACE = 2.0  # seconds that a GET on its way may still take when a signal or the deadline comes: it may bring the image
-LONGEST_PAUSE = 60.0  # seconds between two polls, whatever the gateway asks for
+SHORTEST_PAUSE, LONGEST_PAUSE = 0.05, 60.0  # seconds between two polls, whatever the gateway asks for
 REPEATED = Policy(429, 503, lost=True, bare=True)  # with an Idempotency-Key
 NEVER_REPEATED = Policy(429, bare=True)
 _DONE = ("completed", "succeeded")
@@ -54,11 +55,67 @@ def is_done(document: dict[str, Any]) -> bool:
     return document.get("status") in _DONE
 
 
+def is_id(text: str | None) -> bool:
+    """Whether a text can be a task's id: nothing that is no name, or would be another place in a URL."""
+    return text is not None and text.strip() not in ("", ".", "..")
+
+
+def _accepted(response: Response) -> str:
+    document = response.json()
+    task_id = text_of(document.get("id")) or text_of(document.get("task_id"))
+    if task_id is None or not is_id(task_id):
+        error = NetworkError("the task was accepted without a usable id", code="protocol", sent=True)
+        error.request_id = response.request_id
+        raise error
+    return task_id
+
+
+def take_up(wanted: str, context: Context, output: Output) -> dict[str, Any]:
+    """Name the task that an earlier run has submitted: the one with the id `wanted`, or, where that is empty, the
+    latest on record that has not ended. Its row, {} where there is none.
+
+    Raises `CallError` with status 1 where no task is left.
+    """
+    row = ledger.look_up(context, output, output.report["command"], wanted)
+    task_id = wanted or row.get("task_id")
+    if task_id is None:
+        raise CallError(f"no {output.report['command']} task is left to resume", code="nothing_to_resume")
+    if not is_id(task_id):
+        raise UsageError(f"{task_id!r} is no task's id")
+    output.report |= {"task_id": task_id, "model": row.get("model"), "status": row.get("status")}
+    return row
+
+
+def saved_before(row: dict[str, Any], out: str | None, output: Output) -> bool:
+    """Whether an earlier run has saved the result of this task, and it is wanted nowhere else; told then."""
+    path = row.get("output")
+    if row.get("status") != "completed" or not path or out or not os.path.isfile(path):
+        return False
+    output.report["files"] = [path]
+    output.note("task", "saved by an earlier run: nothing is left to fetch")
+    output.line(path)
+    return True
+
+
+def show_request(method: str, path: str, context: Context, output: Output, more: str = "") -> None:
+    """What --dry-run shows of a request about the task."""
+    url = f"{config.base_url(context.environ)}{path}/{segment(output.report['task_id'])}{more}"
+    output.document({"method": method, "url": url, "body": None})
+
+
 class Tasks:
     """The tasks of one command: `path` is where one is got, `pause` the seconds between two polls."""
 
     def __init__(
-        self, context: Context, output: Output, transport: Transport, path: str, *, pause: float, one_shot: bool
+        self,
+        context: Context,
+        output: Output,
+        transport: Transport,
+        path: str,
+        *,
+        pause: float,
+        one_shot: bool,
+        submitted: float | None = None,
     ) -> None:
         self._context = context
         self._output = output
@@ -66,7 +123,8 @@ class Tasks:
         self._path = path
         self._pause = pause
         self._one_shot = one_shot
-        self._submitted = context.started  # seconds since the epoch
+        self.ended = False  # nothing is left to fetch
+        self._submitted = submitted or context.started  # seconds since the epoch
 
     def submit(self, path: str, body: dict[str, Any], *, key: str | None, about: str, target: str | None) -> None:
         """Create a task; its id is told and recorded. With a `key` the submit is repeated inside the gateway's window.
@@ -85,67 +143,47 @@ class Tasks:
 
     def _submit(self, path: str, body: dict[str, Any], key: str | None, about: str, target: str | None) -> None:
         try:
-            document = self._transport.request(
+            task_id: str | None = self._transport.request(
                 "POST",
                 path,
                 body,
                 REPEATED if key else NEVER_REPEATED,
-                self._accepted,
+                _accepted,
                 headers={"Idempotency-Key": key} if key else None,
                 silence=20.0 if key else math.inf,
                 latest=50.0 if key else math.inf,
             )
         except ApiError as error:
-            if error.code == "duplicate_request" and error.task_id:
-                document = {"id": error.task_id}
-            elif error.sent and (error.http == 429 or (error.http or 0) >= 500):
+            if error.code == "duplicate_request":
+                task_id = error.task_id if is_id(error.task_id) else None
+            elif error.sent and (error.http in (409, 429) or (error.http or 0) >= 500):
                 raise self._unknown(error) from None
             else:
                 raise
         except NetworkError as error:
             raise (self._unknown(error) if error.sent else error) from None
-        self._output.report |= {"task_id": document["id"], "status": "queued"}
-        self._output.say(f"submitted {one_line(document['id'], 200)}{about}")
+        if task_id is None:
+            raise self._unknown(NetworkError("it was accepted, but its id is not known"))
+        self._context.signals.firm()
+        self._output.report |= {"task_id": task_id, "status": "queued"}
+        self._output.say(f"submitted {one_line(task_id, 200)}{about}")
         place = target if target in (None, "-") else os.path.abspath(target)
         ledger.record(self._context, self._output, {"output": place})
 
-    @staticmethod
-    def _accepted(response: Response) -> dict[str, Any]:
-        document = response.json()
-        task_id = text_of(document.get("id")) or text_of(document.get("task_id"))
-        if task_id is None or task_id in (".", ".."):
-            raise NetworkError("the task was accepted without an id", code="protocol", sent=True)
-        return {"id": task_id}
-
     def _unknown(self, error: CallError) -> CallError:
-        return CallError(
+        unknown = CallError(
             f"it is unknown whether the task was accepted, and it may be billed: {error.message}",
             status=ExitStatus.UNKNOWN,
             code="unknown_outcome",
             hint=self._advice(),
         )
+        unknown.http, unknown.type, unknown.request_id = error.http, error.type, error.request_id
+        return unknown
 
     def _advice(self) -> str:
         video = self._output.report["command"] == "video"
         where = f"with {self.line('--list')}" if video else "the usage page"
         return f"check {where} before running it again"
-
-    def take_up(self, wanted: str) -> dict[str, Any]:
-        """Go on with a task that an earlier run has submitted: the one with the id `wanted`, or, where that is empty,
-        the latest on record that has not ended. Its row, {} where there is none.
-
-        Raises `CallError` with status 1 where no task is left.
-        """
-        report = self._output.report
-        row = ledger.look_up(self._context, self._output, report["command"], wanted)
-        task_id = wanted or row.get("task_id")
-        if task_id is None:
-            raise CallError(f"no {report['command']} task is left to resume", code="nothing_to_resume")
-        if task_id in (".", ".."):
-            raise UsageError(f"{task_id!r} is no task's id")
-        report |= {"task_id": task_id, "model": row.get("model"), "status": row.get("status")}
-        self._submitted = row.get("started") or self._context.now()
-        return row
 
     def wait(self, read: Callable[[Response], dict[str, Any]], take: Callable[[dict[str, Any]], None]) -> None:
         """Poll until the task has completed and `take` its answer; `read` makes a document of each answer.
@@ -160,7 +198,8 @@ class Tasks:
             try:
                 status, pause = self._poll(task_id, read, take)
             except (ApiError, NetworkError) as error:
-                status, pause = told or "unknown", self._failed_poll(error, failures)
+                self._context.signals.check()
+                status, pause = self._output.report["status"] or "unknown", self._failed_poll(error, failures)
                 failures += 1
             else:
                 failures = 0
@@ -180,51 +219,53 @@ class Tasks:
         with self._context.signals.held(grace) if grace else contextlib.nullcontext():
             response = self._transport.fetch(f"{self._path}/{segment(task_id)}", grace=grace)
             try:
-                if self._one_shot:
-                    self._context.signals.firm()
-                    response.unhurried()
                 document = read(response)
             finally:
                 response.close()
-            self._output.report["request_id"] = response.request_id
             status = document.get("status")
-            status = one_line(inert(status), 60) if isinstance(status, str) and status else "unknown"
+            status = self._output.clean(inert(status))[:60] if isinstance(status, str) and status else "unknown"
             if status in _DONE:
+                self._output.unsaved = True
                 self._output.report["status"] = "completed"
                 take(document)
         if status in _ENDS:
             self.end(_ENDS[status])
             raise self._ended(document, _ENDS[status])
         told = document.get("next_poll_after_ms")
-        pause = told / 1000 if isinstance(told, (int, float)) and not isinstance(told, bool) else None
+        pause = min(told, 1e6) / 1000 if isinstance(told, (int, float)) and told is not True and told >= 0 else None
         if pause is None:
             pause = retry.parse_retry_after(response.header("Retry-After"), self._context.now())
-        return status, min(max(pause if pause is not None else self._pause, 0.05), LONGEST_PAUSE)
+        return status, min(max(pause if pause is not None else self._pause, SHORTEST_PAUSE), LONGEST_PAUSE)
 
     def _failed_poll(self, error: ApiError | NetworkError, failures: int) -> float:
         """Seconds until the next try after a poll that failed. Raises what no waiting mends."""
-        if isinstance(error, ApiError) and error.http == 410:
-            self.end("gone")
+        gone = {404: "not_found", 410: "gone"}.get(error.http or 0)
+        if gone:
+            row = ledger.look_up(self._context, self._output, *self._named())
+            if row.get("status") == "completed" and row.get("output"):
+                error.hint = f"another run has saved it: {row['output']}"
+            self._output.keep_row = bool(row)
+            self.end(gone)
             raise error
-        if isinstance(error, ApiError) and error.http == 404:
-            self.end("not_found")
-            raise error
-        busy = isinstance(error, ApiError) and error.http == 409  # another reader is taking the result
+        busy = error.http == 409  # another reader is taking the result
         if not (busy or error.passing or error.code in ("protocol", "max_wait")):
             raise error
         asked = error.retry_after if isinstance(error, ApiError) else None
         pause = self._pause if busy else max(self._pause, 4 * retry.backoff(failures, self._context.chance()))
-        pause = min(pause if asked is None else asked, LONGEST_PAUSE)
+        pause = min(max(asked, 0.5) if asked is not None else pause, LONGEST_PAUSE)
         if error.code != "max_wait":
             what = "another reader is taking the result" if busy else one_line(error.message, 200)
             self._output.note("retry", f"{error.http or error.code}: {what}; asking again in {pause:.3g} s")
         return pause
 
+    def _named(self) -> tuple[str, str]:
+        return self._output.report["command"], self._output.report["task_id"]
+
     def _ended(self, document: dict[str, Any], status: str) -> CallError:
         error = api_error(document, 0, self._output.report["request_id"], self._transport.key)
         message = error.message if error.enveloped else f"the task is {status}"
-        code = error.code if error.enveloped and error.code != "api_error" else f"task_{status}"
-        ended = CallError(message, status=ExitStatus.TASK_FAILED, code=code)
+        code = f"task_{status}" if error.code == "api_error" else error.code
+        ended = CallError(message, status=ExitStatus.TASK_FAILED, code=code, hint="a new run is a new task")
         ended.type, ended.request_id = error.type, error.request_id
         return ended
 
@@ -246,23 +287,17 @@ class Tasks:
 
     def end(self, status: str, output: str | None = None) -> None:
         """Record that nothing is left to fetch."""
+        self.ended = True
+        self._output.unsaved = False
         self._output.report["status"] = status
+        if not self._output.keep_row:
+            return
         ledger.record(self._context, self._output, {"output": output})
 
     def detach(self, target: str | None) -> None:
         """Leave the task to itself: its id on stdout, and how to resume it on stderr."""
         self._output.line(self._output.report["task_id"])
         self._output.say(self.resume_line(target))
-
-    def saved_before(self, row: dict[str, Any], out: str | None) -> bool:
-        """Whether an earlier run has saved the result of this task, and it is wanted nowhere else; told then."""
-        path = row.get("output")
-        if row.get("status") != "completed" or not path or out or not os.path.isfile(path):
-            return False
-        self._output.report["files"] = [path]
-        self._output.note("task", "saved by an earlier run: nothing is left to fetch")
-        self._output.line(path)
-        return True
 
     def line(self, *words: str) -> str:
         """A command line of this command that can be run here."""
@@ -273,8 +308,11 @@ class Tasks:
     def resume_line(self, target: str | None = None) -> str:
         """The command that resumes the task, and how long that makes sense."""
         task_id = self._output.report["task_id"]
-        unrecorded = self._context.environ.get("ALLTOKEN_LEDGER") == "off" and target is not None
-        line = self.line("--resume", task_id, *(("-o", target) if unrecorded and target else ()))
+        recorded = self._output.ledger_works and self._context.environ.get("ALLTOKEN_LEDGER") != "off"
+        words = ["--resume", task_id] if re.fullmatch(r"[!-~ ]+", task_id) else ["--resume"]  # the latest, that is
+        if task_id.startswith("-"):
+            words = [f"--resume={task_id}"]
+        line = self.line(*words, *(() if recorded or target is None else ("-o", target)))
         self._output.report["resume"] = line
         left = LIFETIME - self._age()
         return f"{line}  # {f'the task expires in {math.ceil(left / 60)} min' if left > 0 else 'the task has expired'}"

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from . import config, retry
 from .connection import Exchange, Response, open_url
-from .errors import ApiError, NetworkError
+from .errors import ApiError, ExitStatus, NetworkError
 from .output import one_line, redacted
 from .wire import object_of, text_of
 
@@ -69,7 +69,12 @@ class Transport:
 
     def put(self, url: str, data: bytes, headers: Mapping[str, str]) -> None:
         """PUT bytes at a URL that is not the gateway's own: without the key, repeated on whatever passes."""
-        self.repeat(lambda: self._accepted(self.once("PUT", url, data, headers)).close(), READING)
+        try:
+            self.repeat(lambda: self._accepted(self.once("PUT", url, data, headers)).close(), READING)
+        except ApiError as error:
+            if error.http in (401, 403):  # no key was sent there
+                error.status, error.hint = ExitStatus.REFUSED, "the upload's address may have expired: run it again"
+            raise
 
     def request(
         self,
@@ -154,7 +159,7 @@ class Transport:
         """One attempt, as `open_url`, under our clocks."""
         clock = self._context.clock
         exchange = Exchange(clock, min(self._timeout, silence), self._context.deadline + grace)
-        ours = url.startswith((f"{self.base}/v1/", f"{self.base}/api-account/"))
+        ours = "Authorization" in headers or url.startswith(f"{self.base}/api-account/")
         shown = url if ours else f"a URL at {urlsplit(url).hostname}"  # an upload's or a result's, which is secret
         self._output.debug(f"{method} {shown}")
         started = clock()
@@ -164,6 +169,8 @@ class Transport:
             self._output.reached |= exchange.sent and "Authorization" in headers
         if response.request_id:
             response.request_id = self._output.clean(response.request_id)
+        if ours:
+            self._output.report["request_id"] = response.request_id
         self._output.debug(f"{response.status} in {clock() - started:.2f} s request_id={response.request_id}")
         return response
 
@@ -176,7 +183,7 @@ class Transport:
                 code="redirect",
                 hint="set ALLTOKEN_BASE_URL to the address where the API really is",
             )
-        elif response.foreign:
+        elif response.foreign and response.status < 300:
             what = f"the answer is encoded as {one_line(response.foreign, 60)}, which was not asked for"
             problem = NetworkError(what, code="protocol", sent=True)
         elif 200 <= response.status < 300:
@@ -193,7 +200,7 @@ class Transport:
         response.close()
         error = api_error(object_of(body), response.status, response.request_id, self.key)
         error.retry_after = retry.parse_retry_after(response.header("Retry-After"), self._context.now())
-        if error.retry_after is not None and error.retry_after > retry.LONGEST:
+        if error.retry_after:
             error.hint = f"the gateway asks to wait {error.retry_after:.0f} s"
         raise error
 

@@ -6,6 +6,7 @@ import io
 import os
 import signal
 import unittest
+from unittest import mock
 
 from alltoken_call import __version__, cli
 from alltoken_call.commands.chat import FIELDS
@@ -116,12 +117,33 @@ class Top(Case):
             self.assertIn(option, text)
 
     def test_no_command_and_an_unknown_one_are_status_2(self):
-        for argv in ([], ["caht", "hi"], ["/alltoken-", "hi"], ["hi there"], ["--json"], ["-q", "chat", "hi"], [""]):
+        for argv in (
+            [],
+            ["caht", "hi"],
+            ["/alltoken-", "hi"],
+            ["hi there"],
+            ["--json"],
+            ["-q", "hi"],
+            ["-m", "chat", "hi"],
+            [""],
+        ):
             with self.subTest(argv):
                 result = self.call(*argv)
                 self.assertQuietly(2, result)
                 self.assertTrue("--json" in argv or result.out == b"")
         self.assertIn("did you mean chat", self.call("caht", "hi").err)
+
+    def test_what_every_command_takes_may_stand_before_the_command(self):
+        result = self.call("-q", "--json", "/Alltoken-Chat", "hi")
+        self.assertQuietly(0, result)
+        self.assertEqual(result.err, "")
+        self.assertTrue(result.document["ok"])
+
+    def test_help_fits_80_columns(self):
+        for words in (["--help"], *([name, "--help"] for name in cli.COMMANDS)):
+            with self.subTest(words), mock.patch.dict(os.environ, {"COLUMNS": "80"}):
+                longest = max(self.call(*words).out.decode().splitlines(), key=len)
+                self.assertLessEqual(len(longest), 80, longest)
 
     def test_every_exit_status_is_in_the_help(self):
         for status in ExitStatus:
@@ -286,9 +308,12 @@ class Meta(Case):
         self.assertQuietly(2, self.chat("--dry-run"))
         self.assertQuietly(2, self.chat("--dry-run", "hi", ALLTOKEN_BASE_URL="http://gateway.invalid"))
 
-    def test_an_error_without_a_hint_of_its_own_is_two_lines_at_most(self):
+    def test_an_error_is_what_happened_the_request_id_and_what_to_do(self):
         self.gateway.on(CHAT, refuse(400, "x"))
-        self.assertEqual(self.chat("hi").err, "[error] x (400 test_error): no\nrequest_id: req_loopback_1\n")
+        lines = self.chat("hi").err.splitlines()
+        self.assertEqual(lines[:2], ["[error] x (400 test_error): no", "request_id: req_loopback_1"])
+        self.assertIn("quote the request id to support", lines[2])
+        self.assertEqual(len(lines), 3)
 
 
 class Errors(unittest.TestCase):

@@ -148,4 +148,5 @@ class Refusals(unittest.TestCase):
         }.items():
             with self.subTest(http):
                 self.assertIn(advice, ApiError("no", http=http).hint)
-        self.assertIsNone(ApiError("no", http=400).hint)
+        for http, advice in {400: "quote the request id", 404: "alltoken-call models"}.items():
+            self.assertIn(advice, ApiError("no", http=http).hint)

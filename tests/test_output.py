@@ -330,7 +330,7 @@ class Failures(Shown):
         lines = self.stderr.splitlines()
         self.assertEqual(lines[0], "[error] http_400 (400): a [error] b [key]\\x1b")
         self.assertEqual(lines[1], ("request_id: r [error] c" + "d" * 300)[: 12 + 199] + "…")
-        self.assertEqual(len(lines), 2)
+        self.assertEqual(len(lines), 3)
         self.assertNotIn(KEY, json.dumps(shown.report))
 
 

@@ -28,7 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of chat."""
     parser.add_argument("words", nargs="*", metavar="[MODEL] PROMPT", help="the question; - takes stdin's text")
     asking = parser.add_argument_group("the question")
-    asking.add_argument("-m", "--model", metavar="ID", help="the model, whatever the first word looks like")
+    asking.add_argument(
+        "-m", "--model", metavar="ID", type=options.name, help="the model, whatever the first word looks like"
+    )
     asking.add_argument("-s", "--system", metavar="TEXT", type=options.text, help="the system message")
     asking.add_argument("-a", "--attach", metavar="FILE|URL", action="append", default=[], help="an image; repeatable")
     asking.add_argument("--thread", metavar="FILE", help="a conversation: read, and rewritten with the new turn")

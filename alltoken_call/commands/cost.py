@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import datetime as dt
 import re
 from decimal import Decimal, localcontext
@@ -13,7 +14,6 @@ from ..wire import segment
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import argparse
     from typing import Any
 
     from ..context import Context
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 FIELDS = ("prompt_tokens", "completion_tokens", "input_price", "output_price", "groups", "calls", "unknown")
 HELP = "what a call costs, what the last one cost, what was spent"
-EXAMPLE = "alltoken-call cost gpt-5.4-mini 1019 12; alltoken-call cost --since 7d --by day"
+EXAMPLE = "alltoken-call cost --since 7d --by day"
 _SIDES = ("prompt", "completion")
 _UNITS = {"d": "days", "h": "hours", "m": "minutes"}
 _KEYS = {"model": "model", "command": "command", "day": "date(started, 'unixepoch', 'localtime')"}
@@ -38,16 +38,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _since(text: str) -> dt.timedelta | dt.datetime:
-    """A span that ends now, or the beginning of a day in local time. Raises ValueError."""
+    """A span that ends now, or the beginning of a day in local time."""
     if match := re.fullmatch(r"([0-9]{1,5})([dhm])", text):
         return dt.timedelta(**{_UNITS[match[2]]: int(match[1])})
-    if not text.isascii():
-        raise ValueError
-    return dt.datetime.strptime(text, "%Y-%m-%d").astimezone()
+    try:
+        if text.isascii():
+            return dt.datetime.strptime(text, "%Y-%m-%d").astimezone()
+    except (ValueError, OverflowError):
+        pass
+    raise argparse.ArgumentTypeError(f"{text!r} is not like 7d, 24h, 30m or 2026-11-01")
 
 
 def run(args: argparse.Namespace, context: Context, output: Output) -> ExitStatus:
     """Estimate, or look into the ledger."""
+    output.report["model"] = args.words[0] if args.words else None
+    if args.dry_run and len(args.words) != 3:
+        output.document({"method": None, "url": None, "body": None})  # the ledger's figures ask nobody
+        return ExitStatus.OK
     if args.since is not None or args.by:
         if args.words:
             raise UsageError("--since and --by look into the ledger: no words go with them")
@@ -57,12 +64,15 @@ def run(args: argparse.Namespace, context: Context, output: Output) -> ExitStatu
     if len(args.words) != 3:
         raise UsageError("an estimate takes three words: MODEL PROMPT_TOKENS COMPLETION_TOKENS")
     model, *counts = args.words
+    if not model.strip():
+        raise UsageError("MODEL is empty")
     if not all(count.isascii() and count.isdigit() and len(count) <= 15 for count in counts):
         raise UsageError("PROMPT_TOKENS and COMPLETION_TOKENS are whole numbers")
     if args.dry_run:
         url = f"{config.base_url(context.environ)}{pricing.CATALOG}/{segment(model)}"
         output.document({"method": "GET", "url": url, "body": None})
         return ExitStatus.OK
+    output.report["prompt_tokens"], output.report["completion_tokens"] = map(int, counts)
     output.check_stdout()
     entry = _entry(args, context, output, model)
     input_price, output_price = pricing.prices(entry)
@@ -120,12 +130,14 @@ def _last(args: argparse.Namespace, context: Context, output: Output) -> ExitSta
     except ledger.LedgerError as error:
         raise CallError(str(error), code="no_ledger") from None
     if not found:
-        raise CallError("no call is recorded yet", code="nothing_recorded", hint=f"try: {EXAMPLE.partition(';')[0]}")
+        raise CallError(
+            "no call is recorded yet", code="nothing_recorded", hint="alltoken-call cost MODEL IN OUT estimates"
+        )
     row = dict(zip(ledger.COLUMNS, found[0]))
     when = dt.datetime.fromtimestamp(row["started"]).astimezone()
     model = row["model"]
     prices = None
-    if model and row["cost"] is None and row["prompt_tokens"] is not None and not args.dry_run:
+    if model and row["cost"] is None and row["prompt_tokens"] is not None:
         try:
             input_price, output_price = pricing.prices(_entry(args, context, output, model))
             prices = (input_price, output_price) if input_price is not None and output_price is not None else None

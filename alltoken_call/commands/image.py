@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of image."""
     parser.add_argument("words", nargs="*", metavar="PROMPT", help="what to draw; - takes stdin's text")
     picture = parser.add_argument_group("the picture")
-    picture.add_argument("-m", "--model", metavar="ID", help="the model")
+    picture.add_argument("-m", "--model", metavar="ID", type=options.name, help="the model")
     picture.add_argument("--size", metavar="WxH", default="1024x1024", help="or auto (1024x1024)")
     picture.add_argument("--quality", metavar="LEVEL", default="low", help="low, medium, high or auto (low)")
     picture.add_argument("--format", choices=_ENDINGS, help="(as -o ends)")
@@ -84,15 +84,17 @@ def run(args: argparse.Namespace, context: Context, output: Output) -> ExitStatu
 def _resume(args: argparse.Namespace, context: Context, output: Output) -> ExitStatus:
     if args.words:
         raise UsageError("--resume takes up a task that has its prompt already: no words go with it")
+    row = tasks.take_up(args.resume, context, output)
+    if args.dry_run:
+        tasks.show_request("GET", PATH, context, output)
+        return ExitStatus.OK
     transport = Transport(context, output, args.timeout)
     output.check_stdout()
-    run_ = tasks.Tasks(context, output, transport, PATH, pause=2.0, one_shot=True)
-    row = run_.take_up(args.resume)
-    if run_.saved_before(row, args.out):
+    if tasks.saved_before(row, args.out, output):
         return ExitStatus.OK
+    run_ = tasks.Tasks(context, output, transport, PATH, pause=2.0, one_shot=True, submitted=row.get("started"))
     args.out = args.out or row.get("output")
-    target = _target(args, output)
-    Results(context, output, transport, run_, target, force=args.force).collect()
+    Results(context, output, transport, run_, _target(args, output), force=args.force).collect(resumed=True)
     return ExitStatus.OK
 
 

@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, context: Context, output: Output) -> ExitStatus:
     """Show ids, the table, or one model."""
-    if len(args.words) > 1:
+    if len(args.words) > 1 or not all(word.strip() for word in args.words):
         raise UsageError("models takes one id", hint="--filter TEXT finds several")
     public = bool(args.words or args.long)
     if public:
@@ -52,6 +52,7 @@ def run(args: argparse.Namespace, context: Context, output: Output) -> ExitStatu
     transport = Transport(context, output, args.timeout, with_key=not public)
     output.check_stdout()
     if args.words:
+        output.report["model"] = args.words[0]
         return _tell(pricing.entry(transport, args.words[0]), output)
     found: dict[str, dict[str, Any]] = {}
     for path in requests:

@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of search."""
     parser.add_argument("words", nargs="*", metavar="QUERY", help="the question; - takes stdin's text")
     asking = parser.add_argument_group("the question")
-    asking.add_argument("-m", "--model", metavar="ID", help="a DeepSeek or Qwen model")
+    asking.add_argument("-m", "--model", metavar="ID", type=options.name, help="a DeepSeek or Qwen model")
     asking.add_argument(
         "--max-tokens", metavar="N", type=options.positive, default=600, help="the longest answer (600)"
     )

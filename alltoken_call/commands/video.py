@@ -9,7 +9,7 @@ import os
 from .. import config, files, ledger, options, prompt, tasks
 from ..connection import Response
 from ..download import download
-from ..errors import ExitStatus, NetworkError, OutputError, UsageError
+from ..errors import CallError, ExitStatus, NetworkError, OutputError, UsageError
 from ..output import one_line
 from ..transport import READING, Transport, allowed_url
 from ..uploads import LocalFile, upload
@@ -28,6 +28,7 @@ HELP = "make a video clip"
 EXAMPLE = 'alltoken-call video "waves at dusk" --duration 5 --ratio 16:9 -o waves.mp4'
 MAX_WAIT = 1800.0
 PATH = "/v1/videos/generations"
+LIST = f"{PATH}?limit=50"
 _SHOWN = ("resolution", "ratio", "fps", "duration")
 _ENDINGS = {".mp4": "video", ".mov": "video", ".webm": "video", ".mp3": "audio", ".wav": "audio", ".m4a": "audio"}
 
@@ -36,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of video."""
     parser.add_argument("words", nargs="*", metavar="PROMPT", help="what to show; - takes stdin's text")
     clip = parser.add_argument_group("the clip")
-    clip.add_argument("-m", "--model", metavar="ID", help="the model")
+    clip.add_argument("-m", "--model", metavar="ID", type=options.name, help="the model")
     clip.add_argument("--duration", metavar="SECONDS", type=options.integer, default=5, help="(5)")
     clip.add_argument("--ratio", metavar="W:H", default="16:9", help="(16:9)")
     clip.add_argument("--resolution", metavar="480p", default="480p", help="480p, 720p or 1080p (480p)")
@@ -63,10 +64,7 @@ def run(args: argparse.Namespace, context: Context, output: Output) -> ExitStatu
     if args.resume is not None:
         return _resume(args, context, output)
     if args.list or args.cancel is not None:
-        transport = Transport(context, output, args.timeout)
-        output.check_stdout()
-        output.keep_row = False
-        return _list(transport, output) if args.list else _cancel(args.cancel, context, output, transport)
+        return _see_to(args, context, output)
     model = args.model or config.default_model(context.environ, "video")
     output.report["model"] = model
     roles = [("first_frame", args.first_frame), ("last_frame", args.last_frame)]
@@ -125,14 +123,36 @@ def _target(out: str | None, *, force: bool) -> str | None:
 
 
 def _resume(args: argparse.Namespace, context: Context, output: Output) -> ExitStatus:
+    row = tasks.take_up(args.resume, context, output)
+    if args.dry_run:
+        tasks.show_request("GET", PATH, context, output)
+        return ExitStatus.OK
     transport = Transport(context, output, args.timeout)
     output.check_stdout()
-    run_ = tasks.Tasks(context, output, transport, PATH, pause=3.0, one_shot=False)
-    row = run_.take_up(args.resume)
-    if not run_.saved_before(row, args.out):
-        target = _target(args.out or row.get("output"), force=args.force)
-        _collect(run_, target, context, output, transport, force=args.force)
+    if tasks.saved_before(row, args.out, output):
+        return ExitStatus.OK
+    target = _target(args.out, force=args.force) if args.out else row.get("output")
+    run_ = tasks.Tasks(context, output, transport, PATH, pause=3.0, one_shot=False, submitted=row.get("started"))
+    _collect(run_, target, context, output, transport, force=args.force)
     return ExitStatus.OK
+
+
+def _see_to(args: argparse.Namespace, context: Context, output: Output) -> ExitStatus:
+    """List the tasks, or cancel one. Neither is a call of its own in the ledger."""
+    output.keep_row = False
+    if args.cancel is not None:
+        if not tasks.is_id(args.cancel):
+            raise UsageError(f"{args.cancel!r} is no task's id")
+        output.report["task_id"] = args.cancel
+    if args.dry_run:
+        if args.list:
+            output.document({"method": "GET", "url": config.base_url(context.environ) + LIST, "body": None})
+        else:
+            tasks.show_request("POST", PATH, context, output, "/cancel")
+        return ExitStatus.OK
+    transport = Transport(context, output, args.timeout)
+    output.check_stdout()
+    return _list(transport, output) if args.list else _cancel(args.cancel, context, output, transport)
 
 
 def _collect(
@@ -152,9 +172,10 @@ def _collect(
             raise NetworkError("the task completed without a video_url", code="protocol", sent=True)
         output.usage(found.get("usage"))
         output.cost(None)
-        if not allowed_url(url, transport.base):
-            raise NetworkError(f"the video's address is not https, it is not opened: {url}", code="address")
         report["video_url"] = url
+        if not allowed_url(url, transport.base):
+            run_.end("completed")
+            raise NetworkError(f"the video's address is not https, it is not opened: {url}", code="address")
         facts = " ".join(f"{name}={one_line(str(found[name]), 40)}" for name in _SHOWN if found.get(name) is not None)
         output.remark(f"{facts}; the URL expires {_expiry(found)}".removeprefix("; "))
         if target is not None:
@@ -163,7 +184,7 @@ def _collect(
         run_.end("completed", saved and os.path.abspath(saved))
         output.line(saved or url)
     except BaseException:
-        if output.report["status"] not in ("failed", "cancelled", "expired", "gone", "not_found"):
+        if not run_.ended:
             output.parting = run_.resume_line(target)
         raise
 
@@ -173,7 +194,7 @@ def _expiry(found: dict[str, Any]) -> str:
     at = text_of(found.get("video_url_expires_at"))
     if at is None and type(seconds) is int:
         return f"in {seconds:,} s"
-    with contextlib.suppress(ValueError):
+    with contextlib.suppress(ValueError, OverflowError, OSError):
         moment = dt.datetime.fromisoformat((at or "").replace("Z", "+00:00"))
         return f"at {moment.astimezone():%Y-%m-%d %H:%M %Z}"
     return f"at {one_line(at, 40)}" if at else "at a time that the gateway did not say"
@@ -187,7 +208,9 @@ def _save(url: str, target: str, context: Context, output: Output, transport: Tr
             with file:
                 size = download(url, file, transport, context, output)
                 files.sync(file)
-            files.put(part, target, force=force)
+            _check_video(part)
+            if not files.same(part, target):  # of a run that was killed just here
+                files.put(part, target, force=force)
         finally:
             files.discard(part)
     except OSError as error:
@@ -197,21 +220,29 @@ def _save(url: str, target: str, context: Context, output: Output, transport: Tr
     return target
 
 
+def _check_video(path: str) -> None:
+    """Raise `CallError` with status 9 where a file begins like a web page or a message instead of a clip."""
+    with open(path, "rb") as file:
+        if file.read(64).lstrip()[:1] in (b"", b"<", b"{"):
+            raise CallError(
+                "what the video's address holds is not a video", status=ExitStatus.CUT_SHORT, code="no_video"
+            )
+
+
 def _list(transport: Transport, output: Output) -> ExitStatus:
-    items = transport.get(f"{PATH}?limit=50").get("items")
+    answer = transport.get(LIST)
+    items = answer.get("items")
     found = [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
     output.report["tasks"] = found
     for item in found:
         names = ("id", "status", "model", "created_at")
         output.line("  ".join(one_line(str(item.get(name) or "-"), 60) for name in names))
-    output.remark(f"{len(found)} task(s)")
+    total = answer.get("total")
+    output.remark(f"{len(found)} task(s)" + (f" of {total:,}" if type(total) is int and total > len(found) else ""))
     return ExitStatus.OK
 
 
 def _cancel(task_id: str, context: Context, output: Output, transport: Transport) -> ExitStatus:
-    if task_id in ("", ".", ".."):
-        raise UsageError(f"{task_id!r} is no task's id")
-    output.report["task_id"] = task_id
     answer = transport.request("POST", f"{PATH}/{segment(task_id)}/cancel", {}, READING, Response.json)
     status = text_of(answer.get("status")) or "unknown"
     output.report["status"] = status
