@@ -10,8 +10,8 @@ import io
 import re
 
 from . import sse
-from .connection import LARGEST_JSON
 from .errors import ApiError, ExitStatus, NetworkError
+from .response import LARGEST_JSON
 from .transport import api_error
 from .wire import object_of, text_of
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from .connection import Response
     from .output import Output
+    from .response import Response
     from .transport import Transport
 
 PATH = "/v1/chat/completions"

@@ -14,9 +14,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import BinaryIO
 
-    from .connection import Response
     from .context import Context
     from .output import Output
+    from .response import Response
     from .transport import Transport
 
 REDIRECTS = 5

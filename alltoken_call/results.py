@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, BinaryIO, TypeVar
 
-    from .connection import Response
     from .context import Context
     from .output import Output
+    from .response import Response
     from .spool import Part
     from .transport import Transport
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, BinaryIO
 
-    from .connection import Response
+    from .response import Response
 
 LARGEST = 1 << 30  # bytes of an answer: ten images of the largest size, twice over
 BLOCK = 1 << 20  # bytes of the spool that are decoded at a time

@@ -8,9 +8,9 @@ the output is checked         nothing was sent
                               A video: never repeated; `video --list` shows it (status 12)
 → the id is told, recorded    id and target in the ledger: `--resume` without an id finds them
 → poll                        the same; the task goes on at the gateway
-→ the answer arrives          <state>/<id>.json.*.part grows; killed here: cut, `--resume` asks for an r2_url, and
+→ the answer arrives          <state>/spool/<id>.*.json grows; killed here: cut, `--resume` asks for an r2_url, and
                               else says that it is gone and where the piece lies (status 11)
-→ the spool is whole          <state>/<id>.json: `--resume` makes the image from it and asks nobody
+→ it is whole                 `--resume` makes the image from the same file and asks nobody
 → decoded beside the target   the same, and a *.part file beside the target
 → in place                    the same; `--resume` finds the same bytes in place, and is content
 → the record is finished      a spool that nobody needs
@@ -35,9 +35,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from .connection import Response
     from .context import Context
     from .output import Output
+    from .response import Response
     from .transport import Transport
 
 FIELDS = ("task_id", "status", "files", "resume")

@@ -8,9 +8,11 @@ import math
 from urllib.parse import urlsplit
 
 from . import config, retry
-from .connection import Exchange, Response, open_url
+from .connection import open_url
 from .errors import ApiError, ExitStatus, NetworkError
+from .exchange import Exchange
 from .output import one_line, redacted
+from .response import Response
 from .wire import object_of, text_of
 
 TYPE_CHECKING = False

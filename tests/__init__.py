@@ -1,1 +1,56 @@
-"""The tests: one module for each of the package's, over a real loopback socket where a connection matters."""
+"""The tests. Run whole, they take every core that they may: a module at a time, in processes of their own."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import multiprocessing
+import os
+import unittest
+from typing import Any
+
+_OUTCOMES = ("failures", "errors", "skipped", "expectedFailures")  # lists of (test, text)
+
+
+def load_tests(loader: unittest.TestLoader, _: unittest.TestSuite, pattern: str | None) -> unittest.TestSuite:
+    """What `python3 -m unittest` calls for this package."""
+    here = os.path.dirname(__file__)
+    return _Parallel(loader.discover(here, pattern or "test*.py", os.path.dirname(here)))
+
+
+class _Name(str):
+    """What is left of a test that ran elsewhere."""
+
+    __slots__ = ()
+
+    def shortDescription(self) -> None:
+        return None
+
+
+class _Parallel(unittest.TestSuite):
+    modules: list[Any]
+    result: Any
+
+    def run(self, result: Any, debug: bool = False) -> Any:
+        _Parallel.modules = sorted(self, key=lambda suite: suite.countTestCases(), reverse=True)
+        _Parallel.result = result
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        if cores == 1 or debug or len(self.modules) == 1:
+            return super().run(result, debug)
+        fork = multiprocessing.get_context("fork")  # what was loaded is there already
+        with concurrent.futures.ProcessPoolExecutor(cores, fork) as pool:
+            for count, outcomes in pool.map(_run, range(len(self.modules))):
+                result.testsRun += count
+                for name, pairs in outcomes.items():
+                    getattr(result, name).extend((_Name(test), text) for test, text in pairs)
+        return result
+
+
+def _run(number: int) -> tuple[int, dict[str, list[tuple[str, str]]]]:
+    """In a process of the pool: run a module's tests, showing the dots; how many there were, and what went wrong."""
+    shown = _Parallel.result
+    verbosity = 2 if shown.showAll else int(shown.dots)
+    result = unittest.TextTestResult(shown.stream, shown.descriptions, verbosity)
+    result.buffer = shown.buffer
+    _Parallel.modules[number].run(result)
+    result.failures += [(test, "unexpected success") for test in result.unexpectedSuccesses]
+    return result.testsRun, {name: [(str(test), text) for test, text in getattr(result, name)] for name in _OUTCOMES}

@@ -252,7 +252,7 @@ class Gateway:
         self.url = f"{'https' if tls else 'http'}://127.0.0.1:{port}"
 
     def __enter__(self):
-        self._thread = threading.Thread(target=self._accept)
+        self._thread = threading.Thread(target=self._accept, daemon=True)
         self._thread.start()
         return self
 

@@ -27,8 +27,10 @@ from .gateway import CHAT, KEY, Gateway
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = str(ROOT / "alltoken_call")
+PYTHON = [sys.executable, "-S"]  # whatever the machine's own packages do at every start is not what we test
 ALWAYS = ("ok", "command", "model", "usage", "cost", "request_id", "error")
 ERROR = {"code", "type", "message", "status", "request_id", "hint"}
+MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # every test syncs files: none needs a disk
 PATIENCE = 10.0  # seconds after which a test that waits for an event has failed
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in a background job; our children must not inherit it
@@ -77,7 +79,7 @@ class Case(unittest.TestCase):
     """A test with a gateway, a state directory and an environment that holds nothing else."""
 
     def setUp(self) -> None:
-        self.folder = tempfile.mkdtemp()
+        self.folder = tempfile.mkdtemp(dir=MEMORY)
         self.addCleanup(shutil.rmtree, self.folder)
         self.gateway = Gateway().__enter__()
         self.addCleanup(self.gateway.__exit__)
@@ -155,7 +157,7 @@ class Case(unittest.TestCase):
         for name in ("stdout", "stderr"):
             options.setdefault(name, subprocess.PIPE)
         options.setdefault("stdin", subprocess.DEVNULL)
-        command = command or [sys.executable, PACKAGE]
+        command = command or [*PYTHON, PACKAGE]
         process = subprocess.Popen([*command, *argv], env={**self.environ, **dict(environ)}, **options)
         self.addCleanup(self._end, process)
         return process
@@ -179,7 +181,7 @@ class Case(unittest.TestCase):
 
     def shell(self, script: str, *words: str, shell: str = "sh", **options: Any) -> Result:
         """Run a shell script in which "$@" is the CLI with `words`."""
-        return self.execute(command=[shell, "-c", script, "sh", sys.executable, PACKAGE, *words], **options)
+        return self.execute(command=[shell, "-c", script, "sh", *PYTHON, PACKAGE, *words], **options)
 
     def document_of(self, result: Result, *more: str) -> dict[str, Any]:
         """The JSON document, checked to be whole: one line of ASCII with every key."""

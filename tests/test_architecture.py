@@ -7,8 +7,8 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent.parent / "alltoken_call"
 FLOORS = {
-    0: ("", "errors", "config", "context", "sse", "chunked", "retry", "options", "wire"),
-    1: ("output", "connection", "transport", "files", "download", "spool", "pricing", "ledger"),
+    0: ("", "errors", "config", "context", "sse", "chunked", "retry", "options", "wire", "exchange"),
+    1: ("output", "response", "connection", "transport", "files", "download", "spool", "pricing", "ledger"),
     2: ("completion", "fallback", "prompt", "tasks", "uploads", "results"),
     3: (
         "commands",

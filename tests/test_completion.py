@@ -8,10 +8,10 @@ import time
 
 from alltoken_call import completion
 from alltoken_call.commands.chat import FIELDS
-from alltoken_call.connection import Response
 from alltoken_call.context import Context
 from alltoken_call.errors import ApiError, CallError, ExitStatus
 from alltoken_call.output import Output
+from alltoken_call.response import Response
 
 from .gateway import CHAT, COST, DONE, USAGE, delta, frames, raw, reply, stream
 from .harness import PATIENCE, Case, Watched
@@ -183,7 +183,7 @@ class Whole(Case):
     def test_after_a_finish_reason_silence_is_no_failure(self):
         patience, completion.USAGE_PATIENCE = completion.USAGE_PATIENCE, 0.1
         self.addCleanup(setattr, completion, "USAGE_PATIENCE", patience)
-        self.gateway.on(CHAT, stream(frames("hi"), "hold"))
+        self.gateway.on(CHAT, stream(event(delta("hi")) + event(delta(finish="stop")), "hold"))
         self.assertEqual(self.chat("hi").status, 0)
 
     def test_a_cut_wait_for_the_cost_is_0_also_when_max_wait_ends_it(self):

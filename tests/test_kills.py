@@ -11,7 +11,7 @@ import unittest
 from alltoken_call import tasks
 
 from .gateway import png, refuse, reply
-from .harness import PACKAGE, PATIENCE, ROOT, Result
+from .harness import PACKAGE, PATIENCE, PYTHON, ROOT, Result
 from .task_support import (
     BIG,
     GET_IMAGE,
@@ -74,7 +74,7 @@ class Deaths(TaskCase):
     def die(self, where, moment, *argv, signum=signal.SIGKILL):
         """The ended process of a run that gets a signal before or after a function of the package."""
         module, _, name = where.partition(":")
-        command = [sys.executable, "-c", DYING, f"alltoken_call.{module}", name, moment, str(int(signum))]
+        command = [*PYTHON, "-c", DYING, f"alltoken_call.{module}", name, moment, str(int(signum))]
         return self.execute(*argv, command=command)
 
     def kill(self, *argv, seen, signum=signal.SIGKILL):
@@ -254,7 +254,7 @@ class Stopped(Deaths):
 
     def test_a_poll_without_an_answer_ends_after_the_grace_and_the_resume_line_runs(self):
         self.assertLessEqual(tasks.GRACE, 2)
-        command_line = [sys.executable, "-c", HASTY]
+        command_line = [*PYTHON, "-c", HASTY]
         runs = {}
         for number, (command, signum, end) in enumerate(
             (("image", signal.SIGINT, 130), ("image", signal.SIGTERM, 143), ("video", signal.SIGINT, 130)), 1

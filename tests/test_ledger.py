@@ -8,7 +8,6 @@ import os
 import signal
 import sqlite3
 import stat
-import sys
 import threading
 import time
 import unittest
@@ -18,7 +17,7 @@ from unittest import mock
 from alltoken_call import ledger
 
 from .gateway import CHAT, COST, DONE, KEY, USAGE, delta, frames, raw, refuse, reply, stream
-from .harness import PACKAGE, PATIENCE, Case
+from .harness import PACKAGE, PATIENCE, PYTHON, Case
 
 HI = b"This is the loopback gateway, which echoes: hi\n"
 CATALOG = "GET /api-account/models"
@@ -324,8 +323,7 @@ class TaskRows(LedgerCase):
 
 class Processes(LedgerCase):
     def test_forty_at_once_leave_forty_rows_and_say_nothing_of_it(self):
-        bare = [sys.executable, "-S", PACKAGE]
-        running = [self.spawn("chat", f"number {number}", command=bare) for number in range(40)]
+        running = [self.spawn("chat", f"number {number}") for number in range(40)]
         for process in running:
             _, err = process.communicate(timeout=6 * PATIENCE)
             lines = err.decode().splitlines()
@@ -688,7 +686,7 @@ class AfterTheAnswer(LedgerCase):
                     "assert loaded and not any(loaded) and 'sqlite3' in sys.modules, loaded\n"
                     "sys.exit(status)\n"
                 )
-                command = [sys.executable, "-c", script, os.path.dirname(PACKAGE)]
+                command = [*PYTHON, "-c", script, os.path.dirname(PACKAGE)]
                 self.assertQuietly(0, self.execute(*argv, command=command))
                 self.assertEqual(seen, {"state": False})
                 self.only_row()

@@ -17,7 +17,7 @@ import time
 import unittest
 
 from .gateway import CHAT, DONE, KEY, delta, frames, refuse, stream
-from .harness import PACKAGE, PATIENCE, ROOT, Case
+from .harness import PACKAGE, PATIENCE, PYTHON, ROOT, Case
 from .test_completion import event
 
 LAST = b"This is the loopback gateway, which echoes: "
@@ -75,7 +75,7 @@ class Begun(Case):
                 self.assertNotIn(b"Traceback", err)
 
     def test_a_signal_that_is_ignored_stays_ignored(self):
-        command = ["sh", "-c", 'trap "" INT; exec "$@"', "sh", sys.executable, PACKAGE]
+        command = ["sh", "-c", 'trap "" INT; exec "$@"', "sh", *PYTHON, PACKAGE]
         process = self.begin(command=command)
         process.send_signal(signal.SIGINT)
         self.go.set()
@@ -102,7 +102,7 @@ class Early(Case):
             "from alltoken_call.__main__ import entry\n"
             "sys.exit(entry())\n"
         )
-        result = self.execute("chat", "hi", command=[sys.executable, "-c", script], cwd=str(ROOT))
+        result = self.execute("chat", "hi", command=[*PYTHON, "-c", script], cwd=str(ROOT))
         self.assertQuietly(143, result)
 
 
@@ -164,14 +164,14 @@ class Streams(Case):
     def test_a_while_read_loop_keeps_its_lines(self):
         self.file("lines", "one\ntwo\nthree\n")
         script = 'while read -r line; do "$@" chat "$line"; done <"$HOME/lines"'
-        result = self.execute(command=["sh", "-c", script, "sh", sys.executable, PACKAGE])
+        result = self.execute(command=["sh", "-c", script, "sh", *PYTHON, PACKAGE])
         self.assertEqual(result.status, 0, result.err)
         prompts = [one.json["messages"][0]["content"] for one in self.gateway.requests]
         self.assertEqual(prompts, ["one", "two", "three"])
 
     @unittest.skipUnless(shutil.which("node"), "node is not here")
     def test_nodes_exec_whose_stdin_never_ends_is_no_hang(self):
-        command = shlex.join([sys.executable, PACKAGE, "chat", "hi"])
+        command = shlex.join([*PYTHON, PACKAGE, "chat", "hi"])
         script = f"require('child_process').exec({command!r}, (e, out, err) => {{ process.stdout.write(out); process.exit(e ? e.code : 0) }})"
         result = self.execute(command=[shutil.which("node"), "-e", script])
         self.assertEqual((result.status, self.sent()), (0, "hi"))
@@ -243,7 +243,7 @@ class Surroundings(Case):
             "from alltoken_call.__main__ import entry\n"
             "sys.exit(entry())\n"
         )
-        command = [sys.executable, "-c", script]
+        command = [*PYTHON, "-c", script]
         for more in ((), ("-v",)):
             result = self.execute("chat", "hi", *more, command=command, cwd=str(ROOT))
             self.assertEqual((result.status, "Traceback" in result.err), (1, bool(more)))

@@ -7,10 +7,10 @@ import datetime as dt
 import os
 
 from .. import config, files, ledger, options, prompt, tasks
-from ..connection import Response
 from ..download import download
 from ..errors import CallError, ExitStatus, NetworkError, OutputError, UsageError
 from ..output import one_line
+from ..response import Response
 from ..transport import READING, Transport, allowed_url
 from ..uploads import LocalFile, upload
 from ..wire import segment, text_of
