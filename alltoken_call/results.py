@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import io
 import os
 import shutil
@@ -16,7 +15,7 @@ from .wire import text_of
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any, BinaryIO, TypeVar
+    from typing import Any, TypeVar
 
     from .context import Context
     from .output import Output
@@ -78,8 +77,12 @@ class Results:
     def _from_an_earlier_run(self) -> bool:
         """Whether a whole answer was left by a run that was killed: then its images are saved, and nobody is asked."""
         for path in self._spool.left:
-            with self._context.signals.held():
-                document = self._take_apart(functools.partial(io.FileIO, path))
+            try:
+                file = io.FileIO(path)
+            except OSError:  # another run was faster
+                continue
+            with file, self._context.signals.held():
+                document = self._take_apart(file)
                 if tasks.is_done(document):
                     self._output.note("task", f"from the answer in {path}; the gateway is not asked")
                     self._save(document)
@@ -97,7 +100,8 @@ class Results:
         document = self._spool.receive(response, begun, lambda one: tasks.is_done(one) or "data" in one)
         if document:
             return document
-        document = self._take_apart(self._spool.open)
+        with self._spool.open() as file:
+            document = self._take_apart(file)
         if tasks.is_done(document):
             return document
         cut = bool(self._parts)  # an image that no length said was cut
@@ -107,12 +111,12 @@ class Results:
             raise NetworkError("the answer is not a JSON object", code="protocol", sent=True)
         return document
 
-    def _take_apart(self, source: Callable[[], BinaryIO | io.FileIO]) -> dict[str, Any]:
-        """The answer in `source`; its images become parts beside the target or, where that fails, elsewhere."""
+    def _take_apart(self, file: io.FileIO | io.BytesIO) -> dict[str, Any]:
+        """The answer in `file`; its images become parts beside the target or, where that fails, elsewhere."""
 
         def fill(place: str) -> tuple[dict[str, Any], list[Part]]:
-            with source() as file:
-                return extract(file, place)
+            file.seek(0)
+            return extract(file, place)
 
         self._document, self._parts = self._somewhere(self._target, fill)
         if self._document and self._parts:  # whatever it calls its status

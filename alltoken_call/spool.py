@@ -90,7 +90,6 @@ class Spool:
         if self._file is not None:
             with contextlib.suppress(OSError):
                 os.fsync(self._file)
-        self._close()
         return {}
 
     def leave(self) -> None:
@@ -149,9 +148,16 @@ class Spool:
                 os.close(self._file)
             self._file = None
 
-    def open(self) -> BinaryIO:
-        """The answer, to be read. Raises OSError."""
-        return io.BytesIO(self._memory) if self._memory is not None else open(self.path or "", "rb")
+    def open(self) -> io.FileIO | io.BytesIO:
+        """The answer, once, to be read from its start.
+
+        By its descriptor: another run that waits for the same task may have removed the file when it had its image.
+        """
+        if self._file is None:
+            return io.BytesIO(self._memory or b"")
+        descriptor, self._file = self._file, None
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        return io.FileIO(descriptor, "rb")
 
     @property
     def kept(self) -> list[str]:
@@ -216,7 +222,7 @@ class Part:
         files.discard(self.path)
 
 
-def extract(source: BinaryIO | io.FileIO, target: str) -> tuple[dict[str, Any], list[Part]]:
+def extract(source: io.FileIO | io.BytesIO, target: str) -> tuple[dict[str, Any], list[Part]]:
     """The answer in `source`, with each `b64_json` replaced by the number of its part, and the parts, which lie
     beside `target`; {} where it is no whole JSON object. Raises OSError, and leaves no part then.
     """

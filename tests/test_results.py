@@ -403,6 +403,13 @@ class Places(TaskCase):
             self.assertQuietly(0, self.image("x", "-o", "x.png"))
         self.assertHolds("x.png", BIG)
 
+    def test_an_earlier_answer_that_another_run_has_just_removed_is_asked_for(self):
+        task_id = self.image("x", "--detach", "-o", "x.png").out.decode().strip()
+        gone = os.path.join(self.state, "spool", f"{task_id}.00000000.json")
+        with mock.patch("glob.glob", return_value=[gone]):
+            self.assertQuietly(0, self.image("--resume"))
+        self.assertHolds("x.png", self.gateway.tasks.image)
+
 
 class Copies(TaskCase):
     """What happens while an `r2_url` is downloaded."""

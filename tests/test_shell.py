@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import time
 import unittest
+import warnings
 from pathlib import Path
 
 from alltoken_call import cli, shell
@@ -79,7 +80,9 @@ class Completion(Case):
 
     def tab(self, setup: str, words: list[str]) -> set[str]:
         """What zsh lists on Tab: completion runs only in its line editor, so it gets a terminal."""
-        pid, terminal = pty.fork()
+        with warnings.catch_warnings():  # 3.12 warns of our gateways' threads, with which an exec does not share
+            warnings.simplefilter("ignore", DeprecationWarning)
+            pid, terminal = pty.fork()
         if pid == 0:
             os.chdir(self.root)
             os.execvpe("zsh", ["zsh", "-f", "-i"], self.plain)

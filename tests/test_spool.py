@@ -103,6 +103,14 @@ class Arrivals(Folder):
         kept.drop()
         self.assertEqual((kept.kept, os.listdir(self.path("state"))), ([], []))
 
+    def test_an_answer_can_be_read_though_another_run_has_removed_it(self):
+        kept = self.spool()
+        self.receive(kept, DONE[:50], DONE[50:])
+        Spool([self.path("state")], "igen_1").remove()
+        self.assertEqual(os.listdir(self.path("state")), [])
+        with kept.open() as file:
+            self.assertTrue(file.read() == DONE)
+
     def test_an_answer_is_a_private_file_of_the_tasks_name(self):
         kept = self.spool()
         self.receive(kept, DONE[:50], DONE[50:])

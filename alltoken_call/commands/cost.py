@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import datetime as dt
 import re
 from decimal import Decimal, localcontext
@@ -117,18 +118,20 @@ def _show(
     output.line(f"{'total cost:':<19}" + (f"{'$' + usd:>14} ({source})" if usd else f"{'unknown':>14}"))
 
 
-def _ledger(context: Context) -> ledger.Ledger:
+def _rows(context: Context, *query: Any) -> list[Any]:
+    """What `Ledger.rows` finds. Raises `CallError` where there is no ledger to look into."""
     if context.environ.get("ALLTOKEN_LEDGER") == "off":
         raise CallError("the ledger is off (ALLTOKEN_LEDGER)", code="no_ledger")
-    return ledger.Ledger(config.ledger_path(context.environ))
+    with contextlib.closing(ledger.Ledger(config.ledger_path(context.environ))) as calls:
+        try:
+            return calls.rows(*query)
+        except ledger.LedgerError as error:
+            raise CallError(str(error), code="no_ledger") from None
 
 
 def _last(args: argparse.Namespace, context: Context, output: Output) -> ExitStatus:
     """The last recorded call, with an estimate where the gateway gave no figure and the catalog has prices."""
-    try:
-        found = _ledger(context).rows("1 ORDER BY coalesce(ended, started) DESC LIMIT 1")
-    except ledger.LedgerError as error:
-        raise CallError(str(error), code="no_ledger") from None
+    found = _rows(context, "1 ORDER BY coalesce(ended, started) DESC LIMIT 1")
     if not found:
         raise CallError(
             "no call is recorded yet", code="nothing_recorded", hint="alltoken-call cost MODEL IN OUT estimates"
@@ -186,11 +189,8 @@ def _spent(args: argparse.Namespace, context: Context, output: Output) -> ExitSt
         since = since.timestamp()
     by = args.by or "model"
     columns = (_KEYS[by], "count(*)", "total(prompt_tokens)", "total(completion_tokens)", "group_concat(cost)")
-    try:
-        # The plus keeps SQLite from the index, which is slower than a scan where most rows fit.
-        rows = _ledger(context).rows("+started >= ? GROUP BY 1 ORDER BY 1", (since or 0.0,), columns)
-    except ledger.LedgerError as error:
-        raise CallError(str(error), code="no_ledger") from None
+    # The plus keeps SQLite from the index, which is slower than a scan where most rows fit.
+    rows = _rows(context, "+started >= ? GROUP BY 1 ORDER BY 1", (since or 0.0,), columns)
     if not rows:
         raise CallError("no call is recorded in that time", code="nothing_recorded")
     groups: dict[str, _Sum] = {}
