@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import importlib
 import math
 
@@ -53,7 +54,7 @@ def command_parser(name: str) -> Parser:
         prog=f"alltoken-call {name}",
         description=module.HELP,
         epilog=f"example:\n  {module.EXAMPLE}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=functools.partial(argparse.RawDescriptionHelpFormatter, width=79),  # asking for it costs 4 ms
         allow_abbrev=False,
         add_help=False,
     )

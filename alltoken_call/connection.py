@@ -13,6 +13,7 @@ import http.client
 import io
 import os
 import re
+import socket
 import ssl
 import urllib.error
 import urllib.request
@@ -24,7 +25,6 @@ from .response import BLOCK, Response
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Mapping
     from typing import Any
 
@@ -116,11 +116,18 @@ class _Answer(http.client.HTTPResponse):
         return version, 100 if 102 <= status <= 199 else status, reason
 
 
+def _dial(address: tuple[str, int], *others: Any) -> socket.socket:
+    # Text would be encoded for other scripts' names first, and to load what does that takes 5 ms.
+    host, port = address
+    return socket.create_connection((host.encode() if host.isascii() else host, port), *others)  # type: ignore[arg-type]
+
+
 def _connection(base: type[http.client.HTTPConnection], exchange: Exchange) -> Any:
     class Connection(base):  # type: ignore[misc, valid-type]
         response_class = _Answer
 
         def connect(self) -> None:
+            self._create_connection = _dial
             self.timeout = min(exchange.patience(), CONNECT_PATIENCE)
             super().connect()
             self.sock: Any = _Socket(self.sock, exchange)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import os
 
@@ -60,6 +59,8 @@ def field(text: str) -> tuple[str, Any]:
         raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE")
     if key in _RESERVED:
         raise argparse.ArgumentTypeError(f"{key!r} is not for -p: it has a place of its own on the command line")
+    import json  # not for --help
+
     try:
         parsed = json.loads(value)
     except (ValueError, RecursionError):

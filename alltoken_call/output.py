@@ -7,7 +7,6 @@ on a terminal, and always on stderr, characters that could drive the terminal ar
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 
 from .context import is_terminal
@@ -141,6 +140,8 @@ class Output:
 
     def document(self, document: Any = None) -> None:
         """The one JSON document of stdout: the report where none is given."""
+        import json  # not for --help
+
         self.documented = True
         self._show(json.dumps(self.report if document is None else document, allow_nan=False) + "\n")
 

@@ -19,16 +19,14 @@ if TYPE_CHECKING:
 SHORT_PATIENCE = 0.3  # seconds before we say that we wait
 PATIENCE = 10.0  # seconds that a pipe may stay empty where no person can see why we wait
 
-_MODEL = re.compile(
-    r"""(?: [a-z0-9.-]+/ )?                      # a vendor, perhaps
+_MODEL = r"""
+        (?: [a-z0-9.-]+/ )?                      # a vendor, perhaps
         (?: (?:gpt|chatgpt|claude|gemini|gemma|deepseek|glm|qwen|qwq|kimi|minimax|mimo|grok|llama|mistral|mixtral
               |doubao|hunyuan|ernie)             # a family …
             (?: -[a-z0-9] | [0-9] ) [a-z0-9._:-]* (?<![._:-])
           | o[134]-[a-z0-9] [a-z0-9._:-]* (?<![._:-])
           | [a-z]+-[0-9]+\.[0-9]+ (?:[._:-][a-z0-9]+)*   # doubao-1.5-pro
-        )""",
-    re.VERBOSE | re.ASCII,
-)
+        )"""
 
 
 def split_model(words: list[str]) -> tuple[str | None, list[str]]:
@@ -36,7 +34,7 @@ def split_model(words: list[str]) -> tuple[str | None, list[str]]:
 
     No list of ids decides: the catalog moves.
     """
-    if len(words) > 1 and _MODEL.fullmatch(words[0]):
+    if len(words) > 1 and re.fullmatch(_MODEL, words[0], re.VERBOSE | re.ASCII):
         return words[0], words[1:]
     return None, words
 

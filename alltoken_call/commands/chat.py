@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 
 from .. import config, options, prompt
 from ..errors import ApiError, ExitStatus, UsageError
-from ..wire import parse_json
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -63,6 +61,8 @@ def add_answer_arguments(group: argparse._ArgumentGroup) -> None:
 
 def run(args: argparse.Namespace, context: Context, output: Output) -> ExitStatus:
     """Ask, show, and keep the thread."""
+    import json  # not for --help
+
     from .. import files
 
     named, words = (None, args.words) if args.model else prompt.split_model(args.words)
@@ -140,6 +140,8 @@ def send(
 
 
 def _read_json(path: str, wanted: str) -> list[dict[str, Any]]:
+    from ..wire import parse_json  # not for --help
+
     try:
         with open(path, "rb") as file:
             value = parse_json(file.read())
