@@ -6,6 +6,7 @@ write is refused instead of waiting) and wait for each other. sqlite3 is loaded 
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 from . import config, files
@@ -13,6 +14,7 @@ from . import config, files
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import sqlite3
+    from collections.abc import Sequence
     from typing import Any
 
     from .context import Context
@@ -50,90 +52,82 @@ class LedgerError(Exception):
     """The ledger cannot be used; the message says why."""
 
 
-class Ledger:
-    """The database, opened at first use. Every method raises `LedgerError`."""
+def put(path: str | None, row: dict[str, Any]) -> None:
+    """Add a row; one with a known task id completes that task's row, and leaves what it does not know.
 
-    def __init__(self, path: str | None) -> None:
-        self.path = path
-        self._database: sqlite3.Connection | None = None
+    What another run has completed stays so. Raises `LedgerError`.
+    """
+    names = [name for name in COLUMNS if row.get(name) is not None]
+    kept = ", ".join(f"{name} = excluded.{name}" for name in names if name != "started")
+    _run(
+        path,
+        f"INSERT INTO calls ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})"  # noqa: S608  # COLUMNS
+        f" ON CONFLICT (command, task_id) DO UPDATE SET {kept}"
+        " WHERE status IS NOT 'completed' OR excluded.status = 'completed'",
+        [row[name] for name in names],
+        write=True,
+    )
 
-    def put(self, row: dict[str, Any]) -> None:
-        """Add a row; one with a known task id completes that task's row, and leaves what it does not know.
 
-        What another run has completed stays so.
-        """
-        names = [name for name in COLUMNS if row.get(name) is not None]
-        kept = ", ".join(f"{name} = excluded.{name}" for name in names if name != "started")
-        self._run(
-            f"INSERT INTO calls ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})"  # noqa: S608  # COLUMNS
-            f" ON CONFLICT (command, task_id) DO UPDATE SET {kept}"
-            " WHERE status IS NOT 'completed' OR excluded.status = 'completed'",
-            [row[name] for name in names],
-            create=True,
-        )
+def rows(
+    path: str | None, condition: str, values: tuple[Any, ...] = (), columns: tuple[str, ...] = COLUMNS
+) -> list[Any]:
+    """The rows that fit an SQL condition, as tuples of `columns`. Raises `LedgerError`."""
+    return _run(path, f"SELECT {', '.join(columns)} FROM calls WHERE {condition}", values)  # noqa: S608  # ours
 
-    def rows(self, condition: str = "1", values: tuple[Any, ...] = (), columns: tuple[str, ...] = COLUMNS) -> list[Any]:
-        """The rows that fit an SQL condition, as tuples of `columns`."""
-        return self._run(f"SELECT {', '.join(columns)} FROM calls WHERE {condition}", values)  # noqa: S608  # ours
 
-    def task(self, command: str, task_id: str | None) -> dict[str, Any] | None:
-        """The row of a task; without an id, of the latest one that has not ended."""
-        if task_id is not None:
-            found = self.rows("command = ? AND task_id = ?", (command, task_id))
-        else:
-            marks = ", ".join("?" * len(ENDED))
-            condition = f"command = ? AND task_id IS NOT NULL AND status NOT IN ({marks}) ORDER BY id DESC LIMIT 1"
-            found = self.rows(condition, (command, *ENDED))
-        return dict(zip(COLUMNS, found[0])) if found else None
+def _task(path: str | None, command: str, task_id: str) -> dict[str, Any]:
+    """The row of a task; with an empty id, of the latest one that has not ended. {} where there is none."""
+    if task_id:
+        found = rows(path, "command = ? AND task_id = ?", (command, task_id))
+    else:
+        marks = ", ".join("?" * len(ENDED))
+        condition = f"command = ? AND task_id IS NOT NULL AND status NOT IN ({marks}) ORDER BY id DESC LIMIT 1"
+        found = rows(path, condition, (command, *ENDED))
+    return dict(zip(COLUMNS, found[0])) if found else {}
 
-    def close(self) -> None:
-        """Close the database."""
-        if self._database is not None:
-            self._database.close()
-            self._database = None
 
-    def _run(self, statement: str, values: Any, *, create: bool = False) -> list[Any]:
-        import sqlite3
+def _run(path: str | None, statement: str, values: Sequence[Any], *, write: bool = False) -> list[Any]:
+    import sqlite3
 
-        if self.path is None:
-            raise LedgerError("the ledger has no place: HOME is not set")
-        try:
-            if self._database is None:
-                if not create and not os.path.exists(self.path):
-                    return []
-                self._open(self.path)
-            assert self._database is not None
-            if not create:
-                return self._database.execute(statement, values).fetchall()
-            self._database.execute("BEGIN IMMEDIATE")
-            self._database.execute(statement, values)
-            self._database.execute("COMMIT")
-        except (sqlite3.Error, OSError, OverflowError, UnicodeError) as error:
-            self.close()
-            reason = getattr(error, "strerror", None) or error
-            raise LedgerError(f"the ledger {self.path} cannot be used: {reason}") from None
+    if path is None:
+        raise LedgerError("the ledger has no place: HOME is not set")
+    if not write and not os.path.exists(path):
         return []
-
-    def _open(self, path: str) -> None:
-        import sqlite3
-
+    try:
         files.make_private(os.path.dirname(path) or ".")
         os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))  # SQLite's own mode would be 0644
         database = sqlite3.connect(os.path.abspath(path), timeout=PATIENCE, isolation_level=None)
-        self._database = database
-        # A kill loses nothing either way; NORMAL saves a wait for the disk, whose loss of power may cost the last row.
-        database.execute("PRAGMA synchronous = NORMAL")
+        with contextlib.closing(database):
+            _prepare(database)
+            if write:
+                database.execute("BEGIN IMMEDIATE")
+            found = database.execute(statement, values).fetchall()
+            if write:
+                database.execute("COMMIT")
+            return found
+    except (sqlite3.Error, OSError, OverflowError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise LedgerError(f"the ledger {path} cannot be used: {reason}") from None
+
+
+def _prepare(database: sqlite3.Connection) -> None:
+    """Make the table of a new database, once among many processes. Raises where it is not a database of ours."""
+    import sqlite3
+
+    # A kill loses nothing either way; NORMAL saves a wait for the disk, whose loss of power may cost the last row.
+    database.execute("PRAGMA synchronous = NORMAL")
+    if database.execute("PRAGMA user_version").fetchone()[0] == 0:
+        database.execute("BEGIN IMMEDIATE")
         if database.execute("PRAGMA user_version").fetchone()[0] == 0:
-            database.execute("BEGIN IMMEDIATE")
-            if database.execute("PRAGMA user_version").fetchone()[0] == 0:
-                if database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-                    raise sqlite3.DatabaseError("it is another program's database")
-                for statement in _SCHEMA.strip().split(";\n"):
-                    database.execute(statement)
-                database.execute(f"PRAGMA user_version = {_VERSION}")
-            database.execute("COMMIT")
-        if database.execute("PRAGMA user_version").fetchone()[0] != _VERSION:
-            raise sqlite3.DatabaseError("it was made by another version of alltoken-call")
+            if database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+                raise sqlite3.DatabaseError("it is another program's database")
+            for statement in _SCHEMA.strip().split(";\n"):
+                database.execute(statement)
+            database.execute(f"PRAGMA user_version = {_VERSION}")
+        database.execute("COMMIT")
+    if database.execute("PRAGMA user_version").fetchone()[0] != _VERSION:
+        raise sqlite3.DatabaseError("it was made by another version of alltoken-call")
 
 
 def record(context: Context, output: Output, fields: dict[str, Any]) -> None:
@@ -161,26 +155,20 @@ def record(context: Context, output: Output, fields: dict[str, Any]) -> None:
         "source": report["cost"]["source"],
     }
     texts = {name: output.without_key(value) for name, value in row.items() if isinstance(value, str)}
-    ledger = Ledger(config.ledger_path(context.environ))
     try:
-        ledger.put(row | texts | fields)
+        put(config.ledger_path(context.environ), row | texts | fields)
     except LedgerError as error:
         output.ledger_works = False
         output.warning(f"{error}; this call is not recorded")
-    finally:
-        ledger.close()
 
 
 def look_up(context: Context, output: Output, command: str, task_id: str) -> dict[str, Any]:
     """The row of a task, or with an empty id of the latest that has not ended; {} where there is none."""
     if context.environ.get("ALLTOKEN_LEDGER") == "off":
         return {}
-    ledger = Ledger(config.ledger_path(context.environ))
     try:
-        return ledger.task(command, task_id or None) or {}
+        return _task(config.ledger_path(context.environ), command, task_id)
     except LedgerError as error:
         output.ledger_works = False
         output.warning(str(error))
         return {}
-    finally:
-        ledger.close()

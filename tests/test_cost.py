@@ -9,7 +9,7 @@ import unittest
 from decimal import Decimal
 from typing import Any
 
-from alltoken_call.ledger import Ledger
+from alltoken_call import ledger
 
 from .gateway import CHAT, DONE, KEY, PRICES, frames, raw, refuse, reply, stream
 from .harness import Case, Result
@@ -42,11 +42,10 @@ class CostCase(Case):
 
     def put(self, *rows: dict[str, Any]) -> None:
         """Rows for the ledger, of calls just now unless they say when."""
-        ledger = Ledger(os.path.join(self.folder, "state", "alltoken-call", "ledger.db"))
+        path = os.path.join(self.folder, "state", "alltoken-call", "ledger.db")
         for row in rows:
             plain = {"started": time.time(), "command": "chat", "model": "gpt-5.4-mini", "exit_status": 0}
-            ledger.put(plain | {"source": "gateway" if row.get("cost") else None} | row)
-        ledger.close()
+            ledger.put(path, plain | {"source": "gateway" if row.get("cost") else None} | row)
 
     def last_line(self, *argv: str) -> str:
         """The last line of what `cost` shows."""

@@ -830,7 +830,7 @@ class Signals(TaskCase):
                 self.assertHolds(self.out, self.gateway.tasks.image)
 
     def test_a_signal_while_the_id_is_being_recorded_still_gives_the_resume_command(self):
-        put = ledger.Ledger.put
+        put = ledger.put
         for signum, end in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
             for command, task_id in (("image", IGEN), ("video", VGEN)):
                 with self.subTest(signum=signum, command=command):
@@ -843,7 +843,7 @@ class Signals(TaskCase):
                             signal.raise_signal(signum)
                         return put(*arguments)
 
-                    with mock.patch.object(ledger.Ledger, "put", record):
+                    with mock.patch.object(ledger, "put", record):
                         result = self.call(command, "x", "-o", f"{signum}.out", signals=True)
                     self.assertQuietly(end, result)
                     self.assertResumable(result, command, task_id)

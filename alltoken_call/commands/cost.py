@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import datetime as dt
 import re
 from decimal import Decimal, localcontext
@@ -119,14 +118,13 @@ def _show(
 
 
 def _rows(context: Context, *query: Any) -> list[Any]:
-    """What `Ledger.rows` finds. Raises `CallError` where there is no ledger to look into."""
+    """What `ledger.rows` finds. Raises `CallError` where there is no ledger to look into."""
     if context.environ.get("ALLTOKEN_LEDGER") == "off":
         raise CallError("the ledger is off (ALLTOKEN_LEDGER)", code="no_ledger")
-    with contextlib.closing(ledger.Ledger(config.ledger_path(context.environ))) as calls:
-        try:
-            return calls.rows(*query)
-        except ledger.LedgerError as error:
-            raise CallError(str(error), code="no_ledger") from None
+    try:
+        return ledger.rows(config.ledger_path(context.environ), *query)
+    except ledger.LedgerError as error:
+        raise CallError(str(error), code="no_ledger") from None
 
 
 def _last(args: argparse.Namespace, context: Context, output: Output) -> ExitStatus:
