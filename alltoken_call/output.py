@@ -145,10 +145,6 @@ class Output:
         self.documented = True
         self._show(json.dumps(self.report if document is None else document, allow_nan=False) + "\n")
 
-    def binary(self, data: bytes) -> None:
-        """Bytes of a file for stdout."""
-        self._write(data)
-
     def _show(self, text: str) -> None:
         if not text:
             return
@@ -161,9 +157,10 @@ class Output:
         except UnicodeEncodeError:  # halves of a surrogate pair from two deltas, a lone half, or a narrow terminal
             text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
             data = text.encode(encoding, "backslashreplace")
-        self._write(data)
+        self.binary(data)
 
-    def _write(self, data: bytes) -> None:
+    def binary(self, data: bytes) -> None:
+        """Bytes for stdout, as they are."""
         self._clear()
         self.check_stdout()
         stream: TextIO = self._stdout  # type: ignore[assignment]  # check_stdout has seen to it
@@ -209,10 +206,10 @@ class Output:
         counts = [f"{short}={usage[name]}" for name, short in _COUNTS.items() if type(usage.get(name)) is int]
         self.note("usage", " ".join([*counts, f"model={self.report['model']}"]))
 
-    def cost(self, usd: str | None, source: str = "gateway") -> None:
-        """The line [cost]: dollars as a decimal string, or unknown."""
-        self.report["cost"] = {"usd": usd, "source": usd and source}
-        self.note("cost", f"${usd} ({source})" if usd else "unknown")
+    def cost(self, usd: str | None) -> None:
+        """The line [cost]: the gateway's figure, dollars as a decimal string, or unknown."""
+        self.report["cost"] = {"usd": usd, "source": usd and "gateway"}
+        self.note("cost", f"${usd} (gateway)" if usd else "unknown")
 
     def say(self, text: str) -> None:
         """A line on stderr, also under --quiet."""
@@ -234,7 +231,7 @@ class Output:
 
     def progress(self, text: str) -> None:
         """The living line: replaced by the next, gone before anything else is written. Only on a terminal."""
-        if self._lively and not self.quiet:
+        if self.lively:
             self._living = True
             self._emit(f"\r{one_line(inert(text), 78)}\x1b[K")
 
