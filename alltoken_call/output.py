@@ -159,6 +159,10 @@ class Output:
             data = text.encode(encoding, "backslashreplace")
         self.binary(data)
 
+    def show_request(self, method: str | None, url: str | None, body: Any = None) -> None:
+        """What --dry-run shows: the request, which is not sent; None where there would be none."""
+        self.document({"method": method, "url": url, "body": body})
+
     def binary(self, data: bytes) -> None:
         """Bytes for stdout, as they are."""
         self._clear()

@@ -125,7 +125,7 @@ def send(
         body |= {"stream": True, "stream_options": {"include_usage": True}}
     body |= dict(args.param)
     if args.dry_run:
-        output.document({"method": "POST", "url": config.base_url(context.environ) + PATH, "body": body})
+        output.show_request("POST", config.base_url(context.environ) + PATH, body)
         return None
     transport = Transport(context, output, args.timeout)
     output.check_stdout()

@@ -53,7 +53,7 @@ def run(args: argparse.Namespace, context: Context, output: Output) -> ExitStatu
     """Estimate, or look into the ledger."""
     output.report["model"] = args.words[0] if args.words else None
     if args.dry_run and len(args.words) != 3:
-        output.document({"method": None, "url": None, "body": None})  # the ledger's figures ask nobody
+        output.show_request(None, None)  # the ledger's figures ask nobody
         return ExitStatus.OK
     if args.since is not None or args.by:
         if args.words:
@@ -69,8 +69,7 @@ def run(args: argparse.Namespace, context: Context, output: Output) -> ExitStatu
     if not all(count.isascii() and count.isdigit() and len(count) <= 15 for count in counts):
         raise UsageError("PROMPT_TOKENS and COMPLETION_TOKENS are whole numbers")
     if args.dry_run:
-        url = f"{config.base_url(context.environ)}{pricing.CATALOG}/{segment(model)}"
-        output.document({"method": "GET", "url": url, "body": None})
+        output.show_request("GET", f"{config.base_url(context.environ)}{pricing.CATALOG}/{segment(model)}")
         return ExitStatus.OK
     output.report["prompt_tokens"], output.report["completion_tokens"] = map(int, counts)
     output.check_stdout()

@@ -62,7 +62,7 @@ def run(args: argparse.Namespace, context: Context, output: Output) -> ExitStatu
     fields = list(zip(("image_upload_id", "mask_upload_id"), ("image_edit_source", "image_edit_mask"), sources))
     if args.dry_run:
         body |= {name: f"(the upload of {source.path})" for name, _, source in fields}
-        output.document({"method": "POST", "url": config.base_url(context.environ) + path, "body": body})
+        output.show_request("POST", config.base_url(context.environ) + path, body)
         return ExitStatus.OK
     transport = Transport(context, output, args.timeout)
     output.check_stdout()

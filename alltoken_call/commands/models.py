@@ -46,8 +46,7 @@ def run(args: argparse.Namespace, context: Context, output: Output) -> ExitStatu
     else:
         requests = [_LISTS.get(args.type, MODELS)]
     if args.dry_run:
-        url = config.base_url(context.environ)
-        output.document({"method": "GET", "url": url + requests[0], "body": None})
+        output.show_request("GET", config.base_url(context.environ) + requests[0])
         return ExitStatus.OK
     transport = Transport(context, output, args.timeout, with_key=not public)
     output.check_stdout()

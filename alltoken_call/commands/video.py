@@ -80,7 +80,7 @@ def run(args: argparse.Namespace, context: Context, output: Output) -> ExitStatu
             body["content"] = [
                 item if file is None else item | {"upload_id": f"(the upload of {file.path})"} for item, file in inputs
             ]
-        output.document({"method": "POST", "url": config.base_url(context.environ) + PATH, "body": body})
+        output.show_request("POST", config.base_url(context.environ) + PATH, body)
         return ExitStatus.OK
     transport = Transport(context, output, args.timeout)
     output.check_stdout()
@@ -146,7 +146,7 @@ def _see_to(args: argparse.Namespace, context: Context, output: Output) -> ExitS
         output.report["task_id"] = args.cancel
     if args.dry_run:
         if args.list:
-            output.document({"method": "GET", "url": config.base_url(context.environ) + LIST, "body": None})
+            output.show_request("GET", config.base_url(context.environ) + LIST)
         else:
             tasks.show_request("POST", PATH, context, output, "/cancel")
         return ExitStatus.OK
