@@ -18,6 +18,7 @@ from .output import Output
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any, NoReturn
 
     from .context import Context
@@ -100,7 +101,7 @@ def _main(argv: list[str], context: Context) -> int:
     return status
 
 
-def _run(name: str, head: list[str], words: list[str], context: Context, output: Output) -> ExitStatus:
+def _run(name: str, head: list[str], words: list[str], context: Context, output: Output) -> None:
     parser = command_parser(name)
     args = parser.parse_intermixed_args(head)
     args.words = [options.text(word) for word in (*args.words, *words)]
@@ -108,29 +109,29 @@ def _run(name: str, head: list[str], words: list[str], context: Context, output:
     if args.help:
         output.json_mode = False
         output.line(parser.format_help().rstrip())
-        return ExitStatus.OK
+        return
     module = _module(name)
     max_wait = args.max_wait or getattr(module, "MAX_WAIT", math.inf)
     context.deadline = context.clock() + max_wait
     try:
-        status: ExitStatus = module.run(args, context, output)
+        module.run(args, context, output)
     except UsageError as error:
         if error.hint is None:
             error.hint = (
                 parser.format_usage().strip() if error.code == "no_prompt" else f"{parser.prog} --help tells more"
             )
         raise
-    output.report["ok"] = status is ExitStatus.OK
+    output.report["ok"] = True
     if output.json_mode and not output.documented:
         output.document()
-    return status
 
 
-def _ended(output: Output, run: Any) -> int:
-    """What `run` returns, or the status of whatever ended it, told on stderr or in the JSON document."""
+def _ended(output: Output, run: Callable[[], None]) -> int:
+    """0 where `run` returns, else the status of what it raised, told on stderr or in the JSON document."""
     try:
         try:
-            return int(run())
+            run()
+            return 0
         except Interrupted as signal:
             error = CallError("stopped by a signal", code="interrupted", status=ExitStatus(signal.status))
         except CallError as raised:
@@ -186,20 +187,21 @@ def _cut(words: list[str], *, thinking: bool) -> tuple[list[str], list[str]]:
     return head, words[end + 1 :]
 
 
-def _without_command(argv: list[str], context: Context, output: Output) -> ExitStatus:
+def _without_command(argv: list[str], context: Context, output: Output) -> None:
     if argv in (["--help"], ["-h"], ["help"]):
         output.json_mode = False
         output.line(_help())
-        return ExitStatus.OK
+        return
     if argv == ["--version"]:
         output.line(f"alltoken-call {__version__}")
-        return ExitStatus.OK
+        return
     if not argv:
         raise UsageError("no command", hint=_help())
     option, equals, value = argv[0].partition("=")
     if option in ("--install-skills", "--completion"):
         values = [value, *argv[1:]] if equals else argv[1:]
-        return _at_the_top(option, values, context, output)
+        _at_the_top(option, values, context, output)
+        return
     if argv[0].startswith("-"):
         raise UsageError(
             f"{argv[0]!r} is no option here", hint="options stand behind the command: alltoken-call chat …"
@@ -211,7 +213,7 @@ def _without_command(argv: list[str], context: Context, output: Output) -> ExitS
     raise UsageError(f"{argv[0]!r} is no command", hint=hint)
 
 
-def _at_the_top(option: str, values: list[str], context: Context, output: Output) -> ExitStatus:
+def _at_the_top(option: str, values: list[str], context: Context, output: Output) -> None:
     output.json_mode = False
     output.check_stdout()
     if option == "--install-skills":
@@ -219,13 +221,13 @@ def _at_the_top(option: str, values: list[str], context: Context, output: Output
 
         if len(values) != 1 or not values[0]:
             raise UsageError("--install-skills takes the directory that holds your skills")
-        return skills.install(values[0], context, output)
+        skills.install(values[0], context, output)
+        return
     from . import shell
 
     if len(values) != 1 or values[0] not in shell.SHELLS:
         raise UsageError(f"--completion takes {', '.join(shell.SHELLS)}")
     output.line(shell.script(values[0], {name: command_parser(name) for name in COMMANDS}, TOP))
-    return ExitStatus.OK
 
 
 def _help() -> str:

@@ -6,7 +6,7 @@ import os
 import shlex
 
 from . import files
-from .errors import ExitStatus, OutputError
+from .errors import OutputError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ _SKILLS = {  # command: (what it does, its arguments before the words, what to s
 }
 
 
-def install(directory: str, context: Context, output: Output) -> ExitStatus:
+def install(directory: str, context: Context, output: Output) -> None:
     """Write what is absent or was written by us. Raises `OutputError` where a folder is somebody else's, or cannot
     be written, after all others were seen to."""
     left, failed = [], []
@@ -56,7 +56,6 @@ def install(directory: str, context: Context, output: Output) -> ExitStatus:
         raise OutputError("; ".join(failed))
     if left:
         raise OutputError(f"left alone, since somebody else wrote it: {', '.join(left)}", hint="move it away first")
-    return ExitStatus.OK
 
 
 def _is_ours(path: str) -> bool:

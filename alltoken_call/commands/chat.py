@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from .. import config, options, prompt
-from ..errors import ApiError, ExitStatus, UsageError
+from ..errors import ApiError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def add_answer_arguments(group: argparse._ArgumentGroup) -> None:
     )
 
 
-def run(args: argparse.Namespace, context: Context, output: Output) -> ExitStatus:
+def run(args: argparse.Namespace, context: Context, output: Output) -> None:
     """Ask, show, and keep the thread."""
     import json  # not for --help
 
@@ -91,7 +91,7 @@ def run(args: argparse.Namespace, context: Context, output: Output) -> ExitStatu
             error.hint = f"{named!r} was taken for the model; -m ID settles it, or put the whole prompt in quotes"
         raise
     if answer is None:
-        return ExitStatus.OK
+        return
     for call in answer.tool_calls:
         output.line(json.dumps(call))
     if args.thread:
@@ -99,7 +99,6 @@ def run(args: argparse.Namespace, context: Context, output: Output) -> ExitStatu
         if answer.tool_calls:
             turn["tool_calls"] = answer.tool_calls
         files.replace(args.thread, (json.dumps([*messages, turn], indent=1) + "\n").encode("ascii"))
-    return ExitStatus.OK
 
 
 def send(

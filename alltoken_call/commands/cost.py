@@ -8,7 +8,7 @@ import re
 from decimal import Decimal, localcontext
 
 from .. import config, ledger, pricing
-from ..errors import ApiError, CallError, ExitStatus, NetworkError, UsageError
+from ..errors import CallError, UsageError
 from ..output import one_line
 from ..wire import segment
 
@@ -49,18 +49,23 @@ def _since(text: str) -> dt.timedelta | dt.datetime:
     raise argparse.ArgumentTypeError(f"{text!r} is not like 7d, 24h, 30m or 2026-11-01")
 
 
-def run(args: argparse.Namespace, context: Context, output: Output) -> ExitStatus:
+def run(args: argparse.Namespace, context: Context, output: Output) -> None:
     """Estimate, or look into the ledger."""
     output.report["model"] = args.words[0] if args.words else None
     if args.dry_run and len(args.words) != 3:
         output.show_request(None, None)  # the ledger's figures ask nobody
-        return ExitStatus.OK
-    if args.since is not None or args.by:
+    elif args.since is not None or args.by:
         if args.words:
             raise UsageError("--since and --by look into the ledger: no words go with them")
-        return _spent(args, context, output)
-    if not args.words:
-        return _last(args, context, output)
+        _spent(args, context, output)
+    elif args.words:
+        _estimate(args, context, output)
+    else:
+        _last(args, context, output)
+
+
+def _estimate(args: argparse.Namespace, context: Context, output: Output) -> None:
+    """What so many tokens of a model cost by the catalog."""
     if len(args.words) != 3:
         raise UsageError("an estimate takes three words: MODEL PROMPT_TOKENS COMPLETION_TOKENS")
     model, *counts = args.words
@@ -70,7 +75,7 @@ def run(args: argparse.Namespace, context: Context, output: Output) -> ExitStatu
         raise UsageError("PROMPT_TOKENS and COMPLETION_TOKENS are whole numbers")
     if args.dry_run:
         output.show_request("GET", f"{config.base_url(context.environ)}{pricing.CATALOG}/{segment(model)}")
-        return ExitStatus.OK
+        return
     output.report["prompt_tokens"], output.report["completion_tokens"] = map(int, counts)
     output.check_stdout()
     entry = _entry(args, context, output, model)
@@ -79,7 +84,6 @@ def run(args: argparse.Namespace, context: Context, output: Output) -> ExitStatu
         named = ", ".join(sorted(one_line(name, 40) for name in entry))
         raise CallError(f"the catalog has no price for {model}; it sent: {named}", code="no_price")
     _show(output, {"model": model}, (int(counts[0]), int(counts[1])), (input_price, output_price))
-    return ExitStatus.OK
 
 
 def _entry(args: argparse.Namespace, context: Context, output: Output, model: str) -> dict[str, Any]:
@@ -126,7 +130,7 @@ def _rows(context: Context, *query: Any) -> list[Any]:
         raise CallError(str(error), code="no_ledger") from None
 
 
-def _last(args: argparse.Namespace, context: Context, output: Output) -> ExitStatus:
+def _last(args: argparse.Namespace, context: Context, output: Output) -> None:
     """The last recorded call, with an estimate where the gateway gave no figure and the catalog has prices."""
     found = _rows(context, "1 ORDER BY coalesce(ended, started) DESC LIMIT 1")
     if not found:
@@ -141,13 +145,12 @@ def _last(args: argparse.Namespace, context: Context, output: Output) -> ExitSta
         try:
             input_price, output_price = pricing.prices(_entry(args, context, output, model))
             prices = (input_price, output_price) if input_price is not None and output_price is not None else None
-        except (CallError, ApiError, NetworkError) as error:
+        except CallError as error:
             output.warning(f"no estimate: {one_line(error.message, 200)}")
     about = {"when": f"{when:%Y-%m-%d %H:%M:%S}", "command": row["command"], "model": model or "unknown"}
     if row["exit_status"]:
         about["exit status"] = str(row["exit_status"])
     _show(output, about, (row["prompt_tokens"], row["completion_tokens"]), prices, row["cost"])
-    return ExitStatus.OK
 
 
 class _Sum:
@@ -177,7 +180,7 @@ class _Sum:
         }
 
 
-def _spent(args: argparse.Namespace, context: Context, output: Output) -> ExitStatus:
+def _spent(args: argparse.Namespace, context: Context, output: Output) -> None:
     """What was spent since when, by model, command or day; an unknown cost is counted, never summed as zero."""
     since = args.since
     if isinstance(since, dt.timedelta):
@@ -209,4 +212,3 @@ def _spent(args: argparse.Namespace, context: Context, output: Output) -> ExitSt
     total = f"${everything.dollars}" if everything.dollars else "unknown"
     calls = f"{everything.calls:,} call" + ("s" if everything.calls != 1 else "")
     output.line(f"total: {total} ({calls}, {everything.unknown:,} unknown)")
-    return ExitStatus.OK

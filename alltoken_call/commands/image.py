@@ -6,7 +6,7 @@ import os
 import secrets
 
 from .. import config, files, options, prompt, tasks
-from ..errors import ExitStatus, OutputError, UsageError
+from ..errors import OutputError, UsageError
 from ..results import Results
 from ..transport import Transport
 from ..uploads import LocalFile, upload
@@ -44,10 +44,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_task(parser)
 
 
-def run(args: argparse.Namespace, context: Context, output: Output) -> ExitStatus:
+def run(args: argparse.Namespace, context: Context, output: Output) -> None:
     """Make the image, or resume a task that is making one."""
-    if args.resume is not None:
-        return _resume(args, context, output)
+    if args.resume is None:
+        _make(args, context, output)
+    else:
+        _resume(args, context, output)
+
+
+def _make(args: argparse.Namespace, context: Context, output: Output) -> None:
     model = args.model or config.default_model(context.environ, "image")
     output.report["model"] = model
     if args.mask and not args.edit:
@@ -63,7 +68,7 @@ def run(args: argparse.Namespace, context: Context, output: Output) -> ExitStatu
     if args.dry_run:
         body |= {name: f"(the upload of {source.path})" for name, _, source in fields}
         output.show_request("POST", config.base_url(context.environ) + path, body)
-        return ExitStatus.OK
+        return
     transport = Transport(context, output, args.timeout)
     output.check_stdout()
     target = _target(args, output)
@@ -78,24 +83,22 @@ def run(args: argparse.Namespace, context: Context, output: Output) -> ExitStatu
         run_.detach(target)
     else:
         Results(context, output, transport, run_, target, force=args.force).collect()
-    return ExitStatus.OK
 
 
-def _resume(args: argparse.Namespace, context: Context, output: Output) -> ExitStatus:
+def _resume(args: argparse.Namespace, context: Context, output: Output) -> None:
     if args.words:
         raise UsageError("--resume takes up a task that has its prompt already: no words go with it")
     row = tasks.take_up(args.resume, context, output)
     if args.dry_run:
         tasks.show_request("GET", PATH, context, output)
-        return ExitStatus.OK
+        return
     transport = Transport(context, output, args.timeout)
     output.check_stdout()
     if tasks.saved_before(row, args.out, output):
-        return ExitStatus.OK
+        return
     run_ = tasks.Tasks(context, output, transport, PATH, pause=2.0, one_shot=True, submitted=row.get("started"))
     args.out = args.out or row.get("output")
     Results(context, output, transport, run_, _target(args, output), force=args.force).collect(resumed=True)
-    return ExitStatus.OK
 
 
 def _target(args: argparse.Namespace, output: Output) -> str:

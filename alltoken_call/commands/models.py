@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from .. import config, pricing
-from ..errors import ExitStatus, UsageError
+from ..errors import UsageError
 from ..fallback import MODELS, is_chat
 from ..output import one_line
 from ..transport import Transport
@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     choice.add_argument("-l", "--long", action="store_true", help="prices, context and modalities, the cheapest first")
 
 
-def run(args: argparse.Namespace, context: Context, output: Output) -> ExitStatus:
+def run(args: argparse.Namespace, context: Context, output: Output) -> None:
     """Show ids, the table, or one model."""
     if len(args.words) > 1 or not all(word.strip() for word in args.words):
         raise UsageError("models takes one id", hint="--filter TEXT finds several")
@@ -47,12 +47,13 @@ def run(args: argparse.Namespace, context: Context, output: Output) -> ExitStatu
         requests = [_LISTS.get(args.type, MODELS)]
     if args.dry_run:
         output.show_request("GET", config.base_url(context.environ) + requests[0])
-        return ExitStatus.OK
+        return
     transport = Transport(context, output, args.timeout, with_key=not public)
     output.check_stdout()
     if args.words:
         output.report["model"] = args.words[0]
-        return _tell(pricing.entry(transport, args.words[0]), output)
+        _tell(pricing.entry(transport, args.words[0]), output)
+        return
     found: dict[str, dict[str, Any]] = {}
     for path in requests:
         for entry in pricing.entries(transport.get(path)):
@@ -67,7 +68,6 @@ def run(args: argparse.Namespace, context: Context, output: Output) -> ExitStatu
             output.line(one_line(name, 200))
     matching = f" matching {args.filter!r}" if args.filter else ""
     output.remark(f"{args.type}: {len(found)} model(s){matching}")
-    return ExitStatus.OK
 
 
 def _is_of(entry: dict[str, Any], kind: str, path: str) -> bool:
@@ -99,9 +99,8 @@ def _modalities(entry: dict[str, Any]) -> str:
     return one_line("→".join(texts) if len(texts) == 2 else text_of(entry.get("modality")) or "-", 60)
 
 
-def _tell(entry: dict[str, Any], output: Output) -> ExitStatus:
+def _tell(entry: dict[str, Any], output: Output) -> None:
     output.report["models"] = [entry]
     for name, value in entry.items():
         text = value if isinstance(value, str) else json.dumps(value)
         output.line(f"{one_line(name, 40) + ':':<24}{one_line(text)}")
-    return ExitStatus.OK

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .. import config, options, prompt
-from ..errors import ExitStatus, UsageError
+from ..errors import UsageError
 from .chat import FIELDS, add_answer_arguments, send
 
 TYPE_CHECKING = False
@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_answer_arguments(asking)
 
 
-def run(args: argparse.Namespace, context: Context, output: Output) -> ExitStatus:
+def run(args: argparse.Namespace, context: Context, output: Output) -> None:
     """Ask with enable_search, and show."""
     from ..fallback import family
 
@@ -56,7 +56,6 @@ def run(args: argparse.Namespace, context: Context, output: Output) -> ExitStatu
     body = {"model": model, "messages": messages, "enable_search": True, "max_tokens": args.max_tokens}
     send(args, context, output, body, families=FAMILIES)
     _warn(output.report["model"], output)  # the fallback may have chosen another
-    return ExitStatus.OK
 
 
 def _warn(model: str, output: Output) -> None:

@@ -55,16 +55,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     task.add_argument("--list", action="store_true", help="list the tasks")
 
 
-def run(args: argparse.Namespace, context: Context, output: Output) -> ExitStatus:
+def run(args: argparse.Namespace, context: Context, output: Output) -> None:
     """Make the clip, or see to the task of one."""
-    if sum((args.resume is not None, args.cancel is not None, args.list)) > 1:
+    others = sum((args.resume is not None, args.cancel is not None, args.list))
+    if others > 1:
         raise UsageError("--resume, --cancel and --list exclude each other")
-    if (args.resume is not None or args.cancel is not None or args.list) and args.words:
+    if others and args.words:
         raise UsageError("--resume, --cancel and --list take no prompt")
-    if args.resume is not None:
-        return _resume(args, context, output)
-    if args.list or args.cancel is not None:
-        return _see_to(args, context, output)
+    if not others:
+        _make(args, context, output)
+    elif args.resume is not None:
+        _resume(args, context, output)
+    else:
+        _see_to(args, context, output)
+
+
+def _make(args: argparse.Namespace, context: Context, output: Output) -> None:
     model = args.model or config.default_model(context.environ, "video")
     output.report["model"] = model
     roles = [("first_frame", args.first_frame), ("last_frame", args.last_frame)]
@@ -81,7 +87,7 @@ def run(args: argparse.Namespace, context: Context, output: Output) -> ExitStatu
                 item if file is None else item | {"upload_id": f"(the upload of {file.path})"} for item, file in inputs
             ]
         output.show_request("POST", config.base_url(context.environ) + PATH, body)
-        return ExitStatus.OK
+        return
     transport = Transport(context, output, args.timeout)
     output.check_stdout()
     target = _target(args.out, force=args.force)
@@ -96,7 +102,6 @@ def run(args: argparse.Namespace, context: Context, output: Output) -> ExitStatu
         run_.detach(target)
     else:
         _collect(run_, target, context, output, transport, force=args.force)
-    return ExitStatus.OK
 
 
 def _input(role: str, source: str) -> tuple[dict[str, Any], LocalFile | None]:
@@ -122,22 +127,21 @@ def _target(out: str | None, *, force: bool) -> str | None:
     return target
 
 
-def _resume(args: argparse.Namespace, context: Context, output: Output) -> ExitStatus:
+def _resume(args: argparse.Namespace, context: Context, output: Output) -> None:
     row = tasks.take_up(args.resume, context, output)
     if args.dry_run:
         tasks.show_request("GET", PATH, context, output)
-        return ExitStatus.OK
+        return
     transport = Transport(context, output, args.timeout)
     output.check_stdout()
     if tasks.saved_before(row, args.out, output):
-        return ExitStatus.OK
+        return
     target = _target(args.out, force=args.force) if args.out else row.get("output")
     run_ = tasks.Tasks(context, output, transport, PATH, pause=3.0, one_shot=False, submitted=row.get("started"))
     _collect(run_, target, context, output, transport, force=args.force)
-    return ExitStatus.OK
 
 
-def _see_to(args: argparse.Namespace, context: Context, output: Output) -> ExitStatus:
+def _see_to(args: argparse.Namespace, context: Context, output: Output) -> None:
     """List the tasks, or cancel one. Neither is a call of its own in the ledger."""
     output.keep_row = False
     if args.cancel is not None:
@@ -149,10 +153,13 @@ def _see_to(args: argparse.Namespace, context: Context, output: Output) -> ExitS
             output.show_request("GET", config.base_url(context.environ) + LIST)
         else:
             tasks.show_request("POST", PATH, context, output, "/cancel")
-        return ExitStatus.OK
+        return
     transport = Transport(context, output, args.timeout)
     output.check_stdout()
-    return _list(transport, output) if args.list else _cancel(args.cancel, context, output, transport)
+    if args.list:
+        _list(transport, output)
+    else:
+        _cancel(args.cancel, context, output, transport)
 
 
 def _collect(
@@ -229,7 +236,7 @@ def _check_video(path: str) -> None:
             )
 
 
-def _list(transport: Transport, output: Output) -> ExitStatus:
+def _list(transport: Transport, output: Output) -> None:
     answer = transport.get(LIST)
     items = answer.get("items")
     found = [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
@@ -239,14 +246,12 @@ def _list(transport: Transport, output: Output) -> ExitStatus:
         output.line("  ".join(one_line(str(item.get(name) or "-"), 60) for name in names))
     total = answer.get("total")
     output.remark(f"{len(found)} task(s)" + (f" of {total:,}" if type(total) is int and total > len(found) else ""))
-    return ExitStatus.OK
 
 
-def _cancel(task_id: str, context: Context, output: Output, transport: Transport) -> ExitStatus:
+def _cancel(task_id: str, context: Context, output: Output, transport: Transport) -> None:
     answer = transport.request("POST", f"{PATH}/{segment(task_id)}/cancel", {}, READING, Response.json)
     status = text_of(answer.get("status")) or "unknown"
     output.report["status"] = status
     if ledger.look_up(context, output, "video", task_id):
         ledger.record(context, output, {})
     output.line(one_line(status, 60))
-    return ExitStatus.OK
