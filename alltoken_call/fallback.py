@@ -95,17 +95,11 @@ def _plan(transport: Transport, model: str, families: tuple[str, ...], error: Ap
     from . import pricing  # decimal is for those who need it
 
     try:
-        listed = [
-            name
-            for entry in pricing.entries(transport.get(MODELS))
-            if is_chat(entry) and (name := pricing.model_id(entry))
-        ]
+        listed = [name for name, entry in pricing.listed(transport, MODELS) if is_chat(entry)]
         others = closest(model, [name for name in listed if not families or family(name) in families])
-    except (ApiError, NetworkError):
-        return []
-    if others:
-        error.hint = f"no other model is known to be as cheap; choose one with -m: {one_line(', '.join(others[:4]))}"
-    try:
+        if others:
+            names = one_line(", ".join(others[:4]))
+            error.hint = f"no other model is known to be as cheap; choose one with -m: {names}"
         fitting = affordable(model, others, pricing.catalog(transport))
     except (ApiError, NetworkError):
         return []

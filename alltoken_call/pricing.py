@@ -71,9 +71,14 @@ def total(tokens: tuple[int, int], per_million: tuple[Decimal, Decimal]) -> Deci
     return EXACT.scaleb(EXACT.add(*parts), -6)
 
 
+def listed(transport: Transport, path: str) -> list[tuple[str, dict[str, Any]]]:
+    """The models of a list at the gateway, each with its id. Raises as `Transport.get`."""
+    return [(name, entry) for entry in entries(transport.get(path)) if (name := model_id(entry))]
+
+
 def catalog(transport: Transport) -> dict[str, dict[str, Any]]:
     """Every entry of the public catalog by its id. No key is sent. Raises as `Transport.get`."""
-    return {name: entry for entry in entries(transport.get(CATALOG)) if (name := model_id(entry))}
+    return dict(listed(transport, CATALOG))
 
 
 def entry(transport: Transport, model: str) -> dict[str, Any]:

@@ -56,9 +56,8 @@ def run(args: argparse.Namespace, context: Context, output: Output) -> None:
         return
     found: dict[str, dict[str, Any]] = {}
     for path in requests:
-        for entry in pricing.entries(transport.get(path)):
-            name = pricing.model_id(entry)
-            if name is not None and args.filter.lower() in name.lower() and _is_of(entry, args.type, path):
+        for name, entry in pricing.listed(transport, path):
+            if args.filter.lower() in name.lower() and _is_of(entry, args.type, path):
                 found.setdefault(name, entry)
     output.report["models"] = list(found.values())
     if args.long:
@@ -72,9 +71,10 @@ def run(args: argparse.Namespace, context: Context, output: Output) -> None:
 
 def _is_of(entry: dict[str, Any], kind: str, path: str) -> bool:
     """Whether an entry is of the type asked for; one that does not say is what its list is for (PROTOCOL: Models)."""
-    if kind == "all" or (text_of(entry.get("modality")) is None and path in _LISTS.values()):
+    modality = text_of(entry.get("modality"))
+    if kind == "all" or (modality is None and path in _LISTS.values()):
         return True
-    return is_chat(entry) if kind == "chat" else (text_of(entry.get("modality")) or "").lower() == kind
+    return is_chat(entry) if kind == "chat" else (modality or "").lower() == kind
 
 
 def _table(found: dict[str, dict[str, Any]], output: Output) -> None:
