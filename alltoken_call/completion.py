@@ -143,8 +143,7 @@ class Completion:
 
     def report(self, report: dict[str, Any]) -> None:
         """Put what there is into the JSON document."""
-        self._text.write("".join(self._fresh))
-        self._fresh.clear()
+        self.drain()
         report["text"] = self.text if self.whole or self._text.tell() else None
         report["reasoning"] = self._reasoning.getvalue() or None
         report["tool_calls"] = self.tool_calls or None
@@ -169,7 +168,6 @@ def ask(transport: Transport, output: Output, body: dict[str, Any], *, show_reas
     """
     answer = Completion(output.reasoning if show_reasoning else lambda _: None)
     response = transport.stream(PATH, body)
-    output.report["request_id"] = response.request_id
     try:
         _receive(response, answer, output)
         if answer.refusal is not None:

@@ -95,7 +95,7 @@ def fallback(value: str) -> str | list[str]:
     return value if value in ("auto", "none") else names
 
 
-def add_param(group: Any) -> None:
+def add_param(group: argparse._ArgumentGroup) -> None:
     """-p, for request fields that have no option."""
     group.add_argument(
         "-p",

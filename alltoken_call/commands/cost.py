@@ -76,20 +76,26 @@ def _estimate(args: argparse.Namespace, context: Context, output: Output) -> Non
     if args.dry_run:
         output.show_request("GET", f"{config.base_url(context.environ)}{pricing.CATALOG}/{segment(model)}")
         return
-    output.report["prompt_tokens"], output.report["completion_tokens"] = map(int, counts)
+    tokens = (int(counts[0]), int(counts[1]))
+    output.report["prompt_tokens"], output.report["completion_tokens"] = tokens
     output.check_stdout()
     entry = _entry(args, context, output, model)
-    input_price, output_price = pricing.prices(entry)
-    if input_price is None or output_price is None:
+    prices = _both_prices(entry)
+    if prices is None:
         named = ", ".join(sorted(one_line(name, 40) for name in entry))
         raise CallError(f"the catalog has no price for {model}; it sent: {named}", code="no_price")
-    _show(output, {"model": model}, (int(counts[0]), int(counts[1])), (input_price, output_price))
+    _show(output, {"model": model}, tokens, prices)
 
 
 def _entry(args: argparse.Namespace, context: Context, output: Output, model: str) -> dict[str, Any]:
     from ..transport import Transport  # the ledger's figures need none
 
     return pricing.entry(Transport(context, output, args.timeout, with_key=False), model)
+
+
+def _both_prices(entry: dict[str, Any]) -> tuple[Decimal, Decimal] | None:
+    input_price, output_price = pricing.prices(entry)
+    return None if input_price is None or output_price is None else (input_price, output_price)
 
 
 def _show(
@@ -143,8 +149,7 @@ def _last(args: argparse.Namespace, context: Context, output: Output) -> None:
     prices = None
     if model and row["cost"] is None and row["prompt_tokens"] is not None:
         try:
-            input_price, output_price = pricing.prices(_entry(args, context, output, model))
-            prices = (input_price, output_price) if input_price is not None and output_price is not None else None
+            prices = _both_prices(_entry(args, context, output, model))
         except CallError as error:
             output.warning(f"no estimate: {one_line(error.message, 200)}")
     about = {"when": f"{when:%Y-%m-%d %H:%M:%S}", "command": row["command"], "model": model or "unknown"}
