@@ -36,8 +36,7 @@ exit statuses:
   4 the key                      12 unknown whether the submit was accepted
   5 the gateway failed           13 cannot write here
   6 out of credit               129 hung up, 130 interrupted, 143 terminated
-  7 rate-limited                141 the reader of stdout went away
-"""
+  7 rate-limited                141 the reader of stdout went away"""
 
 
 class Parser(argparse.ArgumentParser):
@@ -189,7 +188,6 @@ def _cut(words: list[str], *, thinking: bool) -> tuple[list[str], list[str]]:
 
 def _without_command(argv: list[str], context: Context, output: Output) -> None:
     if argv in (["--help"], ["-h"], ["help"]):
-        output.json_mode = False
         output.line(_help())
         return
     if argv == ["--version"]:
@@ -231,28 +229,25 @@ def _at_the_top(option: str, values: list[str], context: Context, output: Output
 
 
 def _help() -> str:
-    lines = [f"  {name:<8}{_module(name).HELP}" for name in COMMANDS]
-    return "\n".join(
-        [
-            "usage: alltoken-call COMMAND [OPTION]… [WORD]…",
-            "",
-            "One-shot calls to every model behind the AllToken gateway.",
-            "The key comes from ALLTOKEN_API_KEY.",
-            "",
-            "commands:",
-            *lines,
-            "",
-            "alltoken-call COMMAND --help tells more. /alltoken-chat is chat, and so on.",
-            "",
-            "options:",
-            "  -h, --help                    show this and exit",
-            "  --version                     show the version and exit",
-            "  --install-skills DIR          write six skill folders into DIR",
-            "  --completion bash|zsh|fish    print a completion script to eval",
-            "",
-            EXIT_STATUSES.rstrip(),
-        ]
-    )
+    commands = "\n".join(f"  {name:<8}{_module(name).HELP}" for name in COMMANDS)
+    return f"""\
+usage: alltoken-call COMMAND [OPTION]… [WORD]…
+
+One-shot calls to every model behind the AllToken gateway.
+The key comes from ALLTOKEN_API_KEY.
+
+commands:
+{commands}
+
+alltoken-call COMMAND --help tells more. /alltoken-chat is chat, and so on.
+
+options:
+  -h, --help                    show this and exit
+  --version                     show the version and exit
+  --install-skills DIR          write six skill folders into DIR
+  --completion bash|zsh|fish    print a completion script to eval
+
+{EXIT_STATUSES}"""
 
 
 def _module(name: str) -> Any:

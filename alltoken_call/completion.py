@@ -199,9 +199,10 @@ def _receive(response: Response, answer: Completion, output: Output) -> None:
     first = b""
     while data := response.read():
         if not first and (first := data.lstrip()[:1]) == b"{":  # no stream: --no-stream, or a gateway that has none
-            _take_document(data + response.body(LARGEST_JSON), answer)
+            answer.frame(object_of(data + response.body(LARGEST_JSON)))
+            answer.done = answer.understood and answer.refusal is None
             output.text(answer.drain())
-            return
+            break
         try:
             for item in parser.feed(data):
                 answer.take(item)
@@ -217,18 +218,11 @@ def _receive(response: Response, answer: Completion, output: Output) -> None:
             response.limit(COST_PATIENCE if answer.usage else USAGE_PATIENCE, total=True)
     if comment := parser.close():
         answer.take(comment)
-    if not answer.whole:
-        what = (
-            "the answer ended without [DONE] or a finish reason" if answer.understood else "this is no chat completion"
-        )
-        raise NetworkError(what, code="connection_lost" if answer.understood else "protocol", sent=True)
-
-
-def _take_document(data: bytes, answer: Completion) -> None:
-    answer.frame(object_of(data))
     if not answer.understood:
         raise NetworkError("this is no chat completion", code="protocol", sent=True)
-    answer.done = answer.refusal is None
+    if not answer.whole and answer.refusal is None:
+        what = "the answer ended without [DONE] or a finish reason"
+        raise NetworkError(what, code="connection_lost", sent=True)
 
 
 def _dollars(cost: object) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 
 from .. import config, options, prompt
 from ..errors import ApiError, UsageError
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 FIELDS = ("text", "reasoning", "tool_calls", "finish_reason", "served_model")
 HELP = "ask a language model"
 EXAMPLE = 'git diff | alltoken-call chat gpt-5.4-mini "write the commit message"'
-_IMAGES = {b"\x89PNG\r\n\x1a\n": "png", b"\xff\xd8\xff": "jpeg", b"GIF87a": "gif", b"GIF89a": "gif"}
+_IMAGES = {rb"\x89PNG\r\n\x1a\n": "png", rb"\xff\xd8\xff": "jpeg", rb"GIF8[79]a": "gif", rb"RIFF....WEBP": "webp"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -179,9 +180,7 @@ def _attachment(item: str) -> dict[str, Any]:
                 data = file.read()
         except OSError as error:
             raise UsageError(f"cannot read {item}: {error.strerror}") from None
-        kind = next((kind for magic, kind in _IMAGES.items() if data.startswith(magic)), None)
-        if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-            kind = "webp"
+        kind = next((kind for magic, kind in _IMAGES.items() if re.match(magic, data, re.DOTALL)), None)
         if kind is None:
             raise UsageError(f"{item} is no PNG, JPEG, WebP or GIF image", hint="text goes into the prompt: - < FILE")
         url = f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"
