@@ -81,20 +81,19 @@ def _make(args: argparse.Namespace, context: Context, output: Output) -> None:
     body |= {"ratio": args.ratio, "resolution": args.resolution}
     given = {"generate_audio": args.audio, "seed": args.seed}
     body |= {name: value for name, value in given.items() if value is not None} | dict(args.param)
+    for item, _ in inputs:
+        body.setdefault("content", []).append(item)
+    uploads = [(item, file) for item, file in inputs if file is not None]
     if args.dry_run:
-        if inputs:
-            body["content"] = [
-                item if file is None else item | {"upload_id": f"(the upload of {file.path})"} for item, file in inputs
-            ]
+        for item, file in uploads:
+            item["upload_id"] = f"(the upload of {file.path})"
         output.show_request("POST", config.base_url(context.environ) + PATH, body)
         return
     transport = Transport(context, output, args.timeout)
     output.check_stdout()
     target = _target(args.out, force=args.force)
-    for item, file in inputs:
-        if file is not None:
-            item["upload_id"] = upload(transport, file, f"video_input_{file.kind}")
-        body.setdefault("content", []).append(item)
+    for item, file in uploads:
+        item["upload_id"] = upload(transport, file, f"video_input_{file.kind}")
     run_ = tasks.Tasks(context, output, transport, PATH, pause=3.0, one_shot=False)
     about = f" (duration={args.duration} ratio={args.ratio} resolution={args.resolution})"
     run_.submit(PATH, body, key=None, about=about, target=target)
