@@ -95,6 +95,11 @@ def fallback(value: str) -> str | list[str]:
     return value if value in ("auto", "none") else names
 
 
+def given(**fields: Any) -> dict[str, Any]:
+    """The request fields that the command line has a value for."""
+    return {name: value for name, value in fields.items() if value is not None}
+
+
 def add_param(group: argparse._ArgumentGroup) -> None:
     """-p, for request fields that have no option."""
     group.add_argument(

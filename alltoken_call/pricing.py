@@ -40,13 +40,14 @@ def amount(value: object) -> Decimal | None:
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None
     text = str(value).strip()
+    if not text.isascii() or len(text) > 40 or "_" in text:
+        return None
     try:
-        number = Decimal(text) if text.isascii() and len(text) <= 40 and "_" not in text else None
+        number = Decimal(text)
     except decimal.InvalidOperation:
         return None
     # An exponent of thousands would print as thousands of zeros.
-    usable = number is not None and number.is_finite() and not number.is_signed() and abs(number.adjusted()) < 30
-    return number if usable else None
+    return number if number.is_finite() and not number.is_signed() and abs(number.adjusted()) < 30 else None
 
 
 def plain(value: Decimal) -> str:

@@ -77,8 +77,7 @@ def run(args: argparse.Namespace, context: Context, output: Output) -> None:
     text = prompt.assemble(words, context, output)
     messages.append({"role": "user", "content": [{"type": "text", "text": text}, *attached] if attached else text})
     body["messages"] = messages
-    given = {"temperature": args.temperature, "max_tokens": args.max_tokens}
-    body |= {name: value for name, value in given.items() if value is not None}
+    body |= options.given(temperature=args.temperature, max_tokens=args.max_tokens)
     if args.thinking is not None:
         body["thinking"] = True
         if args.thinking:

@@ -162,7 +162,7 @@ class _Sum:
     """Calls, tokens and dollars of one group."""
 
     def __init__(self) -> None:
-        self.calls = self.prompt_tokens = self.completion_tokens = self.unknown = 0
+        self.calls = self.unknown = self.prompt_tokens = self.completion_tokens = 0
         self.usd = Decimal(0)
 
     def add(self, calls: int, prompt_tokens: int, completion_tokens: int, usd: Decimal, unknown: int) -> None:
@@ -180,9 +180,7 @@ class _Sum:
 
     def document(self) -> dict[str, Any]:
         """The sum for --json."""
-        return {name: getattr(self, name) for name in ("calls", "unknown", "prompt_tokens", "completion_tokens")} | {
-            "usd": self.dollars
-        }
+        return vars(self) | {"usd": self.dollars}
 
 
 def _spent(args: argparse.Namespace, context: Context, output: Output) -> None:

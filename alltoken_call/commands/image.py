@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 
 from .. import config, files, options, prompt, tasks
 from ..errors import OutputError, UsageError
@@ -61,8 +60,7 @@ def _make(args: argparse.Namespace, context: Context, output: Output) -> None:
     text = prompt.assemble(args.words, context, output, only_dash=True)
     body: dict[str, Any] = {"model": model, "prompt": text, "size": args.size, "quality": args.quality}
     form = args.format or (_FORMATS.get(os.path.splitext(args.out)[1].lower()) if args.out else None)
-    given = {"output_format": form, "background": args.background, "n": args.count}
-    body |= {name: value for name, value in given.items() if value is not None} | dict(args.param)
+    body |= options.given(output_format=form, background=args.background, n=args.count) | dict(args.param)
     path = "/v1/images/edits" if sources else f"{PATH}/async"
     fields = list(zip(("image_upload_id", "mask_upload_id"), ("image_edit_source", "image_edit_mask"), sources))
     if args.dry_run:
@@ -78,7 +76,7 @@ def _make(args: argparse.Namespace, context: Context, output: Output) -> None:
         body[name] = upload(transport, source, purpose)
     run_ = tasks.Tasks(context, output, transport, PATH, pause=2.0, one_shot=True)
     about = f" (size={args.size} quality={args.quality})"
-    run_.submit(path, body, key=secrets.token_hex(16), about=about, target=target)
+    run_.submit(path, body, key=os.urandom(16).hex(), about=about, target=target)
     if args.detach:
         run_.detach(target)
     else:
@@ -104,7 +102,7 @@ def _resume(args: argparse.Namespace, context: Context, output: Output) -> None:
 def _target(args: argparse.Namespace, output: Output) -> str:
     """The path of the file, or `-`. Raises `OutputError` where there can be none."""
     if args.out != "-":
-        return files.in_folder(args.out, f"alltoken-image-{secrets.token_hex(4)}{_ENDINGS[args.format or 'png']}")
+        return files.in_folder(args.out, f"alltoken-image-{os.urandom(4).hex()}{_ENDINGS[args.format or 'png']}")
     if output.json_mode or (args.count or 1) > 1:
         raise UsageError("-o - puts the bytes of one image on stdout: not with --json, nor with -n")
     if output.to_terminal:

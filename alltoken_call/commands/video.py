@@ -79,8 +79,7 @@ def _make(args: argparse.Namespace, context: Context, output: Output) -> None:
     text = prompt.assemble(args.words, context, output, only_dash=True)
     body: dict[str, Any] = {"model": model, "prompt": text, "duration": args.duration}
     body |= {"ratio": args.ratio, "resolution": args.resolution}
-    given = {"generate_audio": args.audio, "seed": args.seed}
-    body |= {name: value for name, value in given.items() if value is not None} | dict(args.param)
+    body |= options.given(generate_audio=args.audio, seed=args.seed) | dict(args.param)
     for item, _ in inputs:
         body.setdefault("content", []).append(item)
     uploads = [(item, file) for item, file in inputs if file is not None]
@@ -166,7 +165,6 @@ def _collect(
 ) -> None:
     """Wait for the clip, show where it is and what it cost, and download it where a file is wanted."""
     found: dict[str, Any] = {}
-    saved = None
     try:
         run_.wait(Response.json, found.update)
         report = output.report
@@ -185,10 +183,10 @@ def _collect(
         facts = " ".join(f"{name}={one_line(str(found[name]), 40)}" for name in _SHOWN if found.get(name) is not None)
         output.remark(f"{facts}; the URL expires {_expiry(found)}".removeprefix("; "))
         if target is not None:
-            saved = _save(url, target, context, output, transport, force=force)
-            report["files"] = [saved]
-        run_.end("completed", saved and os.path.abspath(saved))
-        output.line(saved or url)
+            _save(url, target, context, output, transport, force=force)
+            report["files"] = [target]
+        run_.end("completed", target and os.path.abspath(target))
+        output.line(target or url)
     except BaseException:
         if not run_.ended:
             output.parting = run_.resume_line(target)
@@ -206,7 +204,7 @@ def _expiry(found: dict[str, Any]) -> str:
     return f"at {one_line(at, 40)}" if at else "at a time that the gateway did not say"
 
 
-def _save(url: str, target: str, context: Context, output: Output, transport: Transport, *, force: bool) -> str:
+def _save(url: str, target: str, context: Context, output: Output, transport: Transport, *, force: bool) -> None:
     """Download the clip and put it in place. Raises `OutputError`; the URL has been told by then."""
     try:
         file, part = files.part_of(target)
@@ -223,7 +221,6 @@ def _save(url: str, target: str, context: Context, output: Output, transport: Tr
         raise OutputError(f"cannot write {target}: {error.strerror}", hint=f"the clip is at {url}") from None
     took = context.now() - context.started
     output.remark(f"saved {target} ({size:,} bytes) in {took:.1f} s")
-    return target
 
 
 def _check_video(path: str) -> None:
