@@ -132,7 +132,7 @@ def _prepare(database: sqlite3.Connection) -> None:
 
 def record(context: Context, output: Output, fields: dict[str, Any]) -> None:
     """Keep what the report holds, with `fields`. Trouble is one warning: the call goes on."""
-    if context.environ.get("ALLTOKEN_LEDGER") == "off" or not output.ledger_works:
+    if not output.ledger_works:
         return
     report = output.report
     usage = report["usage"] if isinstance(report["usage"], dict) else {}
@@ -164,7 +164,7 @@ def record(context: Context, output: Output, fields: dict[str, Any]) -> None:
 
 def look_up(context: Context, output: Output, command: str, task_id: str) -> dict[str, Any]:
     """The row of a task, or with an empty id of the latest that has not ended; {} where there is none."""
-    if context.environ.get("ALLTOKEN_LEDGER") == "off":
+    if not output.ledger_works:
         return {}
     try:
         return _task(config.ledger_path(context.environ), command, task_id)

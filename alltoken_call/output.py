@@ -81,7 +81,7 @@ class Output:
         self.reached = False  # a request with the key has left us
         self.unsaved = False  # the task has completed, its result is not yet in place
         self.keep_row = True  # the run becomes a row of the ledger
-        self.ledger_works = True  # its trouble is waited for and told once
+        self.ledger_works = context.environ.get("ALLTOKEN_LEDGER") != "off"  # its trouble is waited for and told once
         self.documented = False  # stdout has its JSON document
         self._stdout = context.stdout
         self._stderr = context.stderr
