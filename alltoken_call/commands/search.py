@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .. import config, options, prompt
 from ..errors import UsageError
-from .chat import FIELDS, add_answer_arguments, send
+from . import chat
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ..context import Context
     from ..output import Output
 
-__all__ = ["EXAMPLE", "FIELDS", "HELP", "add_arguments", "run"]
+FIELDS = chat.FIELDS
 HELP = "ask a model that searches the web"
 EXAMPLE = 'alltoken-call search "what changed in Python 3.13?"'
 FAMILIES = ("deepseek", "qwen")  # those that honour enable_search; others ignore it in silence (PROTOCOL: Search)
@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     asking.add_argument(
         "--max-tokens", metavar="N", type=options.positive, default=600, help="the longest answer (600)"
     )
-    add_answer_arguments(asking)
+    chat.add_answer_arguments(asking)
 
 
 def run(args: argparse.Namespace, context: Context, output: Output) -> None:
@@ -54,7 +54,7 @@ def run(args: argparse.Namespace, context: Context, output: Output) -> None:
     query = prompt.assemble(args.words, context, output)
     messages = [{"role": "user", "content": query}]
     body = {"model": model, "messages": messages, "enable_search": True, "max_tokens": args.max_tokens}
-    send(args, context, output, body, families=FAMILIES)
+    chat.send(args, context, output, body, families=FAMILIES)
     _warn(output.report["model"], output)  # the fallback may have chosen another
 
 
