@@ -167,7 +167,13 @@ def ask(transport: Transport, output: Output, body: dict[str, Any], *, show_reas
     Raises `ApiError` or `NetworkError`, with status 9 where text had begun.
     """
     answer = Completion(output.reasoning if show_reasoning else lambda _: None)
-    response = transport.stream(PATH, body)
+    try:
+        response = transport.stream(PATH, body)
+    except NetworkError as error:
+        if error.sent:
+            output.cost(None)
+            error.hint = "; ".join(filter(None, ["it may have been answered, and billed", error.hint]))
+        raise
     try:
         _receive(response, answer, output)
         if answer.refusal is not None:
@@ -213,9 +219,9 @@ def _receive(response: Response, answer: Completion, output: Output) -> None:
         if answer.finished:
             return
         if answer.done:
-            response.limit(COST_PATIENCE, total=True)
+            response.limit(COST_PATIENCE)
         elif answer.finish_reason:
-            response.limit(COST_PATIENCE if answer.usage else USAGE_PATIENCE, total=True)
+            response.limit(COST_PATIENCE if answer.usage else USAGE_PATIENCE)
     if comment := parser.close():
         answer.take(comment)
     if not answer.understood:

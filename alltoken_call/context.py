@@ -28,6 +28,7 @@ class Signals:
         self._held = False
         self._grace = 0.0
         self._pending: int | None = None
+        self.told: Callable[[], None] = lambda: None  # what a signal that is held back says
 
     def install(self) -> None:
         """Take over the signals. One that is ignored (nohup, a shell's background job) stays ignored."""
@@ -74,6 +75,7 @@ class Signals:
         if not self._held or not hasattr(signal, "setitimer"):
             raise Interrupted(signum)
         self._pending = signum
+        self.told()
         if self._grace:
             signal.signal(signal.SIGALRM, self._out_of_patience)
             signal.setitimer(signal.ITIMER_REAL, self._grace)

@@ -106,6 +106,8 @@ def _copy(response: Response, file: BinaryIO, output: Output, asked: str | None)
     while data := response.read():
         file.write(data)
         output.progress(f"downloading {file.tell():,} bytes" + (f" of {total:,}" if total else ""))
+    if not response.bounded:
+        output.warning("the server told no length: whether the download is whole is unknown")
     if total is not None and file.tell() != total:
         raise NetworkError(f"{file.tell():,} bytes came of {total:,}", code="range")
     return None

@@ -19,10 +19,11 @@ CONNECT_PATIENCE = 30.0  # seconds to reach one address: who has not answered by
 class Exchange:
     """The clock of one request, and whether it has left."""
 
-    def __init__(self, clock: Callable[[], float], silence: float, deadline: float) -> None:
+    def __init__(self, clock: Callable[[], float], silence: float, deadline: float, host: str | None) -> None:
         self.clock = clock
         self.silence = silence  # seconds
         self.deadline = deadline  # an instant of `clock`
+        self.host = host
         self.sent = False
 
     def patience(self) -> float:
@@ -67,7 +68,7 @@ class Exchange:
         elif isinstance(cause, OSError):
             reason = cause.strerror or str(cause) or type(cause).__name__
             result = NetworkError(
-                f"cannot connect: {reason}", code="unreachable", hint="check the network and HTTPS_PROXY"
+                f"cannot connect to {self.host}: {reason}", code="unreachable", hint="check the network and HTTPS_PROXY"
             )
         else:
             result = NetworkError(f"not an answer of this protocol ({type(cause).__name__})", code="protocol")

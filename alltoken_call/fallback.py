@@ -74,18 +74,23 @@ def ask_with_fallback(
 
     `families` bounds what auto may choose from. Raises as `ask`.
     """
-    plan = list(choice) if isinstance(choice, list) else None if choice == "auto" else []
+    first = body["model"]
+    plan = [name for name in choice if name != first] if isinstance(choice, list) else None if choice == "auto" else []
     while True:
         try:
             return ask(transport, output, body, show_reasoning=show_reasoning)
         except ApiError as error:
-            if error.code != "all_providers_failed" or output.report["text"] or output.report["tool_calls"]:
+            model = body["model"]
+            failed = error.code == "all_providers_failed"
+            missing = error.http == 404 and model != first
+            if not (failed or missing) or output.report["text"] or output.report["tool_calls"]:
                 raise
             if plan is None:
-                plan = _plan(transport, body["model"], families, error)
+                plan = _plan(transport, model, families, error)
             if not plan:
                 raise
-            output.warning(f"all providers of {one_line(body['model'])} failed; asking {one_line(plan[0])}")
+            what = f"all providers of {one_line(model)} failed" if failed else f"there is no {one_line(model)}"
+            output.warning(f"{what}; asking {one_line(plan[0])}")
             body["model"] = output.report["model"] = plan.pop(0)
 
 

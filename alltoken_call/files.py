@@ -5,13 +5,50 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import tempfile
 
-from .errors import OutputError
+from .errors import OutputError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import BinaryIO
+
+LARGEST_INPUT = 256 << 20  # bytes of a local file that goes into a request
+_TYPES = {  # by a file's first bytes
+    rb"\x89PNG\r\n\x1a\n": "image/png",
+    rb"\xff\xd8\xff": "image/jpeg",
+    rb"GIF8[79]a": "image/gif",
+    rb"RIFF....WEBP": "image/webp",
+    rb"....ftypqt": "video/quicktime",
+    rb"....ftypM4A": "audio/mp4",
+    rb"....ftyp": "video/mp4",
+    rb"\x1a\x45\xdf\xa3": "video/webm",
+    rb"RIFF....WAVE": "audio/wav",
+    rb"OggS": "audio/ogg",
+    rb"ID3|\xff[\xfb\xf3\xf2]": "audio/mpeg",
+    rb"\xff[\xf1\xf9]": "audio/aac",
+}
+
+
+def media_type(head: bytes) -> str | None:
+    """The media type of a file that begins so; None for one that we do not know."""
+    return next((found for magic, found in _TYPES.items() if re.match(magic, head, re.DOTALL)), None)
+
+
+def read_input(path: str) -> bytes:
+    """The bytes of a local file that goes into a request. Raises `UsageError` where it cannot be read, or has more
+    than `LARGEST_INPUT` bytes."""
+    try:
+        with open(path, "rb") as file:
+            data = bytearray()
+            while len(data) <= LARGEST_INPUT and (block := file.read(1 << 20)):
+                data += block
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from None
+    if len(data) > LARGEST_INPUT:
+        raise UsageError(f"{path} is larger than {LARGEST_INPUT:,} bytes")
+    return bytes(data)
 
 
 def make_private(folder: str) -> None:

@@ -92,8 +92,11 @@ def _run(path: str | None, statement: str, values: Sequence[Any], *, write: bool
 
     if path is None:
         raise LedgerError("the ledger has no place: HOME is not set")
-    if not write and not os.path.exists(path):
-        return []
+    if not os.path.isfile(path):
+        if os.path.exists(path):
+            raise LedgerError(f"the ledger {path} cannot be used: it is no regular file")
+        if not write:
+            return []
     try:
         files.make_private(os.path.dirname(path) or ".")
         os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))  # SQLite's own mode would be 0644
@@ -159,7 +162,7 @@ def record(context: Context, output: Output, fields: dict[str, Any]) -> None:
         put(config.ledger_path(context.environ), row | texts | fields)
     except LedgerError as error:
         output.ledger_works = False
-        output.warning(f"{error}; this call is not recorded")
+        output.warning(f"{error}; what this run did is not all recorded")
 
 
 def look_up(context: Context, output: Output, command: str, task_id: str) -> dict[str, Any]:

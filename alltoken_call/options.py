@@ -58,7 +58,7 @@ def field(text: str) -> tuple[str, Any]:
     if not equals or not key:
         raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE")
     if key in _RESERVED:
-        raise argparse.ArgumentTypeError(f"{key!r} is not for -p: it has a place of its own on the command line")
+        raise argparse.ArgumentTypeError(f"{key!r} is not for -p: alltoken-call sets it itself")
     import json  # not for --help
 
     try:

@@ -28,6 +28,7 @@ class Response:
         self._exchange = exchange
         self._chunks = Dechunker() if raw.chunked else None
         self.status = raw.status
+        self.bounded = raw.chunked or raw.length is not None  # else its end and a cut look the same
         self.request_id: str | None = next((raw.headers[name] for name in _REQUEST_IDS if raw.headers[name]), None)
         encoding = (raw.headers["Content-Encoding"] or "identity").strip().lower()
         self._inflate: Any = None
@@ -43,12 +44,9 @@ class Response:
         value: str | None = self._raw.headers[name]
         return value
 
-    def limit(self, seconds: float, *, total: bool = False) -> None:
-        """Shorten the patience: each further read may take `seconds`, or with `total` all of them together."""
-        if total:
-            self._exchange.deadline = min(self._exchange.deadline, self._exchange.clock() + seconds)
-        else:
-            self._exchange.silence = min(self._exchange.silence, seconds)
+    def limit(self, seconds: float) -> None:
+        """Shorten the patience: all further reads together may take `seconds`."""
+        self._exchange.deadline = min(self._exchange.deadline, self._exchange.clock() + seconds)
 
     def unhurried(self) -> None:
         """Lift the deadline: what follows is worth more than punctuality."""

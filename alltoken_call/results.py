@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import shutil
@@ -95,6 +96,7 @@ class Results:
 
         def begun() -> None:
             self._context.signals.firm()
+            self._context.signals.told = self._tell
             response.unhurried()
 
         document = self._spool.receive(response, begun, lambda one: tasks.is_done(one) or "data" in one)
@@ -110,6 +112,10 @@ class Results:
         if not document:
             raise NetworkError("the answer is not a JSON object", code="protocol", sent=True)
         return document
+
+    def _tell(self) -> None:
+        with contextlib.suppress(RuntimeError):  # the signal came while a line was being written
+            self._output.note("status", "stopping as soon as what is arriving is saved")
 
     def _take_apart(self, file: io.FileIO | io.BytesIO) -> dict[str, Any]:
         """The answer in `file`; its images become parts beside the target or, where that fails, elsewhere."""
@@ -213,15 +219,19 @@ class Results:
         return f"cannot write {path}: {cause.strerror}"
 
     def _keep(self, part: str, path: str) -> str:
-        """Move a part whose place has failed to the state directory; where it is then, come what may."""
+        """Give a part whose place has failed a name of its own, in the state directory if that has room; where it is
+        then, come what may."""
         stem, ending = os.path.splitext("image.png" if path == "-" else os.path.basename(path))
-        kept = os.path.join(self._kept, f"{stem[:100]}-{os.urandom(4).hex()}{ending[:10]}")
-        try:
-            files.make_private(self._kept)
-            shutil.move(part, kept)
-        except OSError:
-            return part
-        return kept
+        for folder in (self._kept, os.path.dirname(part)):
+            kept = os.path.join(folder, f"{stem[:100]}-{os.urandom(4).hex()}{ending[:10]}")
+            try:
+                files.make_private(folder)
+                os.chmod(part, 0o600)
+                shutil.move(part, kept)
+                return kept
+            except OSError:
+                files.discard(kept)  # it may be a half
+        return part
 
     def _finish(self) -> None:
         """Finish the record, and show what was saved and what it cost. Raises the first of the troubles."""

@@ -79,7 +79,7 @@ allowed-tools: Bash
 {about}.
 
 Run this once, with the user's words in the quoted here-document (never in the command line), and without the options
-in brackets that the user did not ask for.
+in brackets that the user did not ask for. Where a line of the words is EOF itself, end it with another word.
 
 ```sh
 {line}

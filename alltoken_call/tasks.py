@@ -32,6 +32,7 @@ from .wire import segment, text_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Callable
     from typing import Any
 
@@ -70,37 +71,37 @@ def _accepted(response: Response) -> str:
     return task_id
 
 
-def take_up(wanted: str, context: Context, output: Output) -> dict[str, Any]:
-    """Name the task that an earlier run has submitted: the one with the id `wanted`, or, where that is empty, the
-    latest on record that has not ended. Its row, {} where there is none.
+def take_up(args: argparse.Namespace, path: str, context: Context, output: Output) -> dict[str, Any] | None:
+    """Name the task that --resume means: the one with that id, or, without one, the latest on record that has not
+    ended. Its row, {} where there is none.
 
-    Raises `CallError` with status 1 where no task is left.
+    None where nothing is left to do: the request was shown (--dry-run), or an earlier run has saved the result and it
+    is wanted nowhere else. Raises `CallError` with status 1 where no task is left.
     """
-    row = ledger.look_up(context, output, output.report["command"], wanted)
-    task_id = wanted or row.get("task_id")
+    command = output.report["command"]
+    row = ledger.look_up(context, output, command, args.resume)
+    task_id = args.resume or row.get("task_id")
     if task_id is None:
-        raise CallError(f"no {output.report['command']} task is left to resume", code="nothing_to_resume")
+        raise CallError(f"no {command} task is left to resume", code="nothing_to_resume")
     if not is_id(task_id):
         raise UsageError(f"{task_id!r} is no task's id")
     output.report |= {"task_id": task_id, "model": row.get("model"), "status": row.get("status")}
-    return row
-
-
-def saved_before(row: dict[str, Any], out: str | None, output: Output) -> bool:
-    """Whether an earlier run has saved the result of this task, and it is wanted nowhere else; told then."""
-    path = row.get("output")
-    if row.get("status") != "completed" or not path or out or not os.path.isfile(path):
-        return False
-    output.report["files"] = [path]
-    output.note("task", "saved by an earlier run: nothing is left to fetch")
-    output.line(path)
-    return True
+    saved = row.get("output")
+    if args.dry_run:
+        show_request("GET", path, context, output)
+    elif row.get("status") == "completed" and saved and not args.out and os.path.isfile(saved):
+        output.report["files"] = [saved]
+        output.note("task", "saved by an earlier run: nothing is left to fetch")
+        output.line(saved)
+    else:
+        return row
+    return None
 
 
 def show_request(method: str, path: str, context: Context, output: Output, more: str = "") -> None:
     """What --dry-run shows of a request about the task."""
     url = f"{config.base_url(context.environ)}{path}/{segment(output.report['task_id'])}{more}"
-    output.document({"method": method, "url": url, "body": None})
+    output.show_request(method, url)
 
 
 class Tasks:
@@ -178,6 +179,7 @@ class Tasks:
             hint=self._advice(),
         )
         unknown.http, unknown.type, unknown.request_id = error.http, error.type, error.request_id
+        self._output.cost(None)
         return unknown
 
     def _advice(self) -> str:
@@ -244,6 +246,8 @@ class Tasks:
             row = ledger.look_up(self._context, self._output, *self._named())
             if row.get("status") == "completed" and row.get("output"):
                 error.hint = f"another run has saved it: {row['output']}"
+            elif error.http == 404:
+                error.hint = "the gateway does not know this task"
             self._output.keep_row = bool(row)
             self.end(gone)
             raise error
@@ -295,9 +299,9 @@ class Tasks:
         ledger.record(self._context, self._output, {"output": output})
 
     def detach(self, target: str | None) -> None:
-        """Leave the task to itself: its id on stdout, and how to resume it on stderr."""
-        self._output.line(self._output.report["task_id"])
+        """Leave the task to itself: how to resume it on stderr, and its id on stdout."""
         self._output.say(self.resume_line(target))
+        self._output.line(self._output.report["task_id"])
 
     def line(self, *words: str) -> str:
         """A command line of this command that can be run here."""
@@ -308,11 +312,10 @@ class Tasks:
     def resume_line(self, target: str | None = None) -> str:
         """The command that resumes the task, and how long that makes sense."""
         task_id = self._output.report["task_id"]
-        recorded = self._output.ledger_works and self._context.environ.get("ALLTOKEN_LEDGER") != "off"
         words = ["--resume", task_id] if re.fullmatch(r"[!-~ ]+", task_id) else ["--resume"]  # the latest, that is
         if task_id.startswith("-"):
             words = [f"--resume={task_id}"]
-        line = self.line(*words, *(() if recorded or target is None else ("-o", target)))
+        line = self.line(*words, *(() if self._output.ledger_works or target is None else ("-o", target)))
         self._output.report["resume"] = line
         left = LIFETIME - self._age()
         return f"{line}  # {f'the task expires in {math.ceil(left / 60)} min' if left > 0 else 'the task has expired'}"

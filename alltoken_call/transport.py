@@ -46,7 +46,10 @@ READING = Policy(429, 500, 502, 503, 504, lost=True)
 
 
 class Transport:
-    """Requests to one gateway, under one --timeout (seconds) and the context's deadline."""
+    """Requests to one gateway, under one --timeout (seconds) and the context's deadline.
+
+    Raises `UsageError`, `KeyProblem`, and `OutputError` where nobody could read the answer.
+    """
 
     def __init__(self, context: Context, output: Output, timeout: float, *, with_key: bool = True) -> None:
         self.base = config.base_url(context.environ)
@@ -54,6 +57,7 @@ class Transport:
         self.key = config.api_key(context.environ) if with_key else ""
         self._context = context
         self._output = output
+        output.check_stdout()
 
     def stream(self, path: str, body: Mapping[str, Any]) -> Response:
         """POST a JSON body; the 2xx answer, unread. Raises as `request`."""
@@ -160,9 +164,10 @@ class Transport:
     ) -> Response:
         """One attempt, as `open_url`, under our clocks."""
         clock = self._context.clock
-        exchange = Exchange(clock, min(self._timeout, silence), self._context.deadline + grace)
+        host = urlsplit(url).hostname
+        exchange = Exchange(clock, min(self._timeout, silence), self._context.deadline + grace, host)
         ours = "Authorization" in headers or url.startswith(f"{self.base}/api-account/")
-        shown = url if ours else f"a URL at {urlsplit(url).hostname}"  # an upload's or a result's, which is secret
+        shown = url if ours else f"a URL at {host}"  # an upload's or a result's, which is secret
         self._output.debug(f"{method} {shown}")
         started = clock()
         try:
@@ -196,7 +201,7 @@ class Transport:
             raise problem
         body = b""
         with contextlib.suppress(NetworkError):
-            response.limit(ERROR_PATIENCE, total=True)
+            response.limit(ERROR_PATIENCE)
             while len(body) < LARGEST_ERROR and (data := response.read()):
                 body += data
         response.close()

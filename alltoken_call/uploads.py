@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import re
 
+from . import files
 from .errors import NetworkError, UsageError
 from .transport import READING, allowed_url
 from .wire import text_of
@@ -14,33 +14,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .transport import Transport
 
-# What the gateway takes (PROTOCOL: presign), by the files' first bytes.
-_TYPES = (
-    (rb"\x89PNG\r\n\x1a\n", "image/png"),
-    (rb"\xff\xd8\xff", "image/jpeg"),
-    (rb"RIFF....WEBP", "image/webp"),
-    (rb"....ftypqt", "video/quicktime"),
-    (rb"....ftypM4A", "audio/mp4"),
-    (rb"....ftyp", "video/mp4"),
-    (rb"\x1a\x45\xdf\xa3", "video/webm"),
-    (rb"RIFF....WAVE", "audio/wav"),
-    (rb"OggS", "audio/ogg"),
-    (rb"ID3|\xff[\xfb\xf3\xf2]", "audio/mpeg"),
-    (rb"\xff[\xf1\xf9]", "audio/aac"),
-)
-
 
 class LocalFile:
     """A file's bytes and its media type. Raises `UsageError` where it cannot be read or is of no known type."""
 
     def __init__(self, path: str, kinds: tuple[str, ...] = ("image",)) -> None:
-        try:
-            with open(path, "rb") as file:
-                self.data = file.read()
-        except OSError as error:
-            raise UsageError(f"cannot read {path}: {error.strerror}") from None
-        found = next((kind for magic, kind in _TYPES if re.match(magic, self.data, re.DOTALL)), None)
-        if found is None or found.partition("/")[0] not in kinds:
+        self.data = files.read_input(path)
+        found = files.media_type(self.data)
+        if found in (None, "image/gif") or found.partition("/")[0] not in kinds:  # PROTOCOL: presign
             raise UsageError(f"{path} is no {' or '.join(kinds)} of a type that the gateway takes")
         self.path = path
         self.type: str = found

@@ -86,7 +86,7 @@ class Fields(unittest.TestCase):
 
     def test_the_commands_own_fields_are_refused(self):
         for key in ("model", "prompt", "stream", "messages", "stream_options", "n", " stream "):
-            with self.subTest(key), self.assertRaisesRegex(argparse.ArgumentTypeError, "has a place of its own"):
+            with self.subTest(key), self.assertRaisesRegex(argparse.ArgumentTypeError, "sets it itself"):
                 options.field(f"{key}=1")
 
     def test_numbers_that_json_does_not_have_are_refused(self):

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import re
 
 from .. import config, options, prompt
-from ..errors import ApiError, UsageError
+from ..errors import ApiError, OutputError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
 FIELDS = ("text", "reasoning", "tool_calls", "finish_reason", "served_model")
 HELP = "ask a language model"
 EXAMPLE = 'git diff | alltoken-call chat gpt-5.4-mini "write the commit message"'
-_IMAGES = {rb"\x89PNG\r\n\x1a\n": "png", rb"\xff\xd8\xff": "jpeg", rb"GIF8[79]a": "gif", rb"RIFF....WEBP": "webp"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -69,6 +67,7 @@ def run(args: argparse.Namespace, context: Context, output: Output) -> None:
     named, words = (None, args.words) if args.model else prompt.split_model(args.words)
     model = args.model or named or config.default_model(context.environ, "chat")
     output.report["model"] = model
+    before = _version(args.thread)
     messages = _read_thread(args.thread, args.system)
     body: dict[str, Any] = {"model": model}
     if args.tools:
@@ -98,6 +97,8 @@ def run(args: argparse.Namespace, context: Context, output: Output) -> None:
         turn: dict[str, Any] = {"role": "assistant", "content": answer.text or None}
         if answer.tool_calls:
             turn["tool_calls"] = answer.tool_calls
+        if _version(args.thread) != before:
+            raise OutputError(f"another run has written {args.thread} meanwhile: this turn is not in it")
         files.replace(args.thread, (json.dumps([*messages, turn], indent=1) + "\n").encode("ascii"))
 
 
@@ -127,7 +128,6 @@ def send(
         output.show_request("POST", config.base_url(context.environ) + PATH, body)
         return None
     transport = Transport(context, output, args.timeout)
-    output.check_stdout()
     answer = ask_with_fallback(transport, output, body, args.fallback, families=families, show_reasoning=show_reasoning)
     if answer.finish_reason == "length":
         output.warning("the answer was stopped by the limit of tokens (finish_reason length): --max-tokens raises it")
@@ -139,13 +139,11 @@ def send(
 
 
 def _read_json(path: str, wanted: str) -> list[dict[str, Any]]:
+    from .. import files
     from ..wire import parse_json  # not for --help
 
     try:
-        with open(path, "rb") as file:
-            value = parse_json(file.read())
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}") from None
+        value = parse_json(files.read_input(path))
     except ValueError:
         value = None
     if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
@@ -153,9 +151,19 @@ def _read_json(path: str, wanted: str) -> list[dict[str, Any]]:
     return value
 
 
+def _version(path: str | None) -> tuple[int, int] | None:
+    """What tells whether a file has been written since; None where there is none."""
+    if not path or not os.path.exists(path):
+        return None
+    found = os.stat(path)
+    return found.st_mtime_ns, found.st_ino
+
+
 def _read_thread(path: str | None, system: str | None) -> list[dict[str, Any]]:
     """The messages of a thread, with `system` as the system message."""
     messages: list[dict[str, Any]] = []
+    if path and os.path.exists(path) and not os.path.isfile(path):
+        raise UsageError(f"{path} is no regular file, and --thread would make it one")
     if path and os.path.exists(path) and os.path.getsize(path):
         wanted = "--thread wants a JSON list of messages, each with a role"
         messages = _read_json(path, wanted)
@@ -172,15 +180,13 @@ def _attachment(item: str) -> dict[str, Any]:
     """An image as a content part: a URL as it is, a local file as a data URL."""
     import base64
 
+    from .. import files
+
     url = item
     if not item.lower().startswith(("https://", "http://")):
-        try:
-            with open(item, "rb") as file:
-                data = file.read()
-        except OSError as error:
-            raise UsageError(f"cannot read {item}: {error.strerror}") from None
-        kind = next((kind for magic, kind in _IMAGES.items() if re.match(magic, data, re.DOTALL)), None)
-        if kind is None:
+        data = files.read_input(item)
+        kind = files.media_type(data) or ""
+        if not kind.startswith("image/"):
             raise UsageError(f"{item} is no PNG, JPEG, WebP or GIF image", hint="text goes into the prompt: - < FILE")
-        url = f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"
+        url = f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}"
     return {"type": "image_url", "image_url": {"url": url}}

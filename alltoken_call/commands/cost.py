@@ -78,7 +78,6 @@ def _estimate(args: argparse.Namespace, context: Context, output: Output) -> Non
         return
     tokens = (int(counts[0]), int(counts[1]))
     output.report["prompt_tokens"], output.report["completion_tokens"] = tokens
-    output.check_stdout()
     entry = _entry(args, context, output, model)
     prices = _both_prices(entry)
     if prices is None:
@@ -110,7 +109,7 @@ def _show(
     for name, value in about.items():
         output.line(f"{name + ':':<19}{one_line(value, 60)}")
     report = output.report
-    report["model"], report["prompt_tokens"], report["completion_tokens"] = about["model"], *tokens
+    report["prompt_tokens"], report["completion_tokens"] = tokens
     rows = [(f"{side} tokens", f"{count:,}") for side, count in zip(_SIDES, tokens) if count is not None]
     source = "gateway"
     if prices is not None:
@@ -145,7 +144,7 @@ def _last(args: argparse.Namespace, context: Context, output: Output) -> None:
         )
     row = dict(zip(ledger.COLUMNS, found[0]))
     when = dt.datetime.fromtimestamp(row["started"]).astimezone()
-    model = row["model"]
+    model = output.report["model"] = row["model"]
     prices = None
     if model and row["cost"] is None and row["prompt_tokens"] is not None:
         try:

@@ -68,7 +68,6 @@ def _make(args: argparse.Namespace, context: Context, output: Output) -> None:
         output.show_request("POST", config.base_url(context.environ) + path, body)
         return
     transport = Transport(context, output, args.timeout)
-    output.check_stdout()
     target = _target(args, output)
     if target != "-":
         files.check_new(files.numbered(target, args.count or 1), force=args.force)
@@ -81,19 +80,18 @@ def _make(args: argparse.Namespace, context: Context, output: Output) -> None:
         run_.detach(target)
     else:
         Results(context, output, transport, run_, target, force=args.force).collect()
+        came, wanted = len(output.report["files"] or ()), args.count or 1
+        if came not in (0, wanted):
+            output.warning(f"{wanted} image(s) were asked for, {came} came")
 
 
 def _resume(args: argparse.Namespace, context: Context, output: Output) -> None:
     if args.words:
         raise UsageError("--resume takes up a task that has its prompt already: no words go with it")
-    row = tasks.take_up(args.resume, context, output)
-    if args.dry_run:
-        tasks.show_request("GET", PATH, context, output)
+    row = tasks.take_up(args, PATH, context, output)
+    if row is None:
         return
     transport = Transport(context, output, args.timeout)
-    output.check_stdout()
-    if tasks.saved_before(row, args.out, output):
-        return
     run_ = tasks.Tasks(context, output, transport, PATH, pause=2.0, one_shot=True, submitted=row.get("started"))
     args.out = args.out or row.get("output")
     Results(context, output, transport, run_, _target(args, output), force=args.force).collect(resumed=True)

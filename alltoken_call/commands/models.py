@@ -49,7 +49,6 @@ def run(args: argparse.Namespace, context: Context, output: Output) -> None:
         output.show_request("GET", config.base_url(context.environ) + requests[0])
         return
     transport = Transport(context, output, args.timeout, with_key=not public)
-    output.check_stdout()
     if args.words:
         output.report["model"] = args.words[0]
         _tell(pricing.entry(transport, args.words[0]), output)

@@ -81,7 +81,9 @@ def _make(args: argparse.Namespace, context: Context, output: Output) -> None:
     body |= {"ratio": args.ratio, "resolution": args.resolution}
     body |= options.given(generate_audio=args.audio, seed=args.seed) | dict(args.param)
     for item, _ in inputs:
-        body.setdefault("content", []).append(item)
+        if not isinstance(body.setdefault("content", []), list):
+            raise UsageError("-p content is no list: the frames and references have no place in it")
+        body["content"].append(item)
     uploads = [(item, file) for item, file in inputs if file is not None]
     if args.dry_run:
         for item, file in uploads:
@@ -89,7 +91,6 @@ def _make(args: argparse.Namespace, context: Context, output: Output) -> None:
         output.show_request("POST", config.base_url(context.environ) + PATH, body)
         return
     transport = Transport(context, output, args.timeout)
-    output.check_stdout()
     target = _target(args.out, force=args.force)
     for item, file in uploads:
         item["upload_id"] = upload(transport, file, f"video_input_{file.kind}")
@@ -126,14 +127,10 @@ def _target(out: str | None, *, force: bool) -> str | None:
 
 
 def _resume(args: argparse.Namespace, context: Context, output: Output) -> None:
-    row = tasks.take_up(args.resume, context, output)
-    if args.dry_run:
-        tasks.show_request("GET", PATH, context, output)
+    row = tasks.take_up(args, PATH, context, output)
+    if row is None:
         return
     transport = Transport(context, output, args.timeout)
-    output.check_stdout()
-    if tasks.saved_before(row, args.out, output):
-        return
     target = _target(args.out, force=args.force) if args.out else row.get("output")
     run_ = tasks.Tasks(context, output, transport, PATH, pause=3.0, one_shot=False, submitted=row.get("started"))
     _collect(run_, target, context, output, transport, force=args.force)
@@ -153,7 +150,6 @@ def _see_to(args: argparse.Namespace, context: Context, output: Output) -> None:
             tasks.show_request("POST", PATH, context, output, "/cancel")
         return
     transport = Transport(context, output, args.timeout)
-    output.check_stdout()
     if args.list:
         _list(transport, output)
     else:
@@ -186,8 +182,12 @@ def _collect(
             _save(url, target, context, output, transport, force=force)
             report["files"] = [target]
         run_.end("completed", target and os.path.abspath(target))
+        if found.get("is_expired") is True and target is None:
+            output.warning("the gateway says that this URL has expired")
         output.line(target or url)
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, OutputError) and output.report["video_url"]:
+            error.hint = error.hint or f"the clip is at {output.report['video_url']}"
         if not run_.ended:
             output.parting = run_.resume_line(target)
         raise
@@ -234,8 +234,10 @@ def _check_video(path: str) -> None:
 
 def _list(transport: Transport, output: Output) -> None:
     answer = transport.get(LIST)
-    items = answer.get("items")
-    found = [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
+    items = answer.get("items", answer.get("data", False))
+    if not isinstance(items, list) and items is not None:  # "0 tasks" would say that a lost submit was not accepted
+        raise NetworkError("the gateway's answer is no list of tasks", code="protocol", sent=True)
+    found = [item for item in items or () if isinstance(item, dict) and text_of(item.get("id"))]
     output.report["tasks"] = found
     for item in found:
         names = ("id", "status", "model", "created_at")
