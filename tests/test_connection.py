@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import gzip
+import http.client
+import math
 import os
 import shutil
 import socket
 import ssl
 import subprocess
 import unittest
+import urllib.error
 import zlib
 from unittest import mock
+
+from alltoken_call import connection
+from alltoken_call.errors import NetworkError
+from alltoken_call.exchange import Exchange
 
 from .gateway import CHAT, DONE, Gateway, delta, frames, raw, reply, stream
 from .harness import Case
@@ -34,6 +41,7 @@ class Cuts(Case):
             ("a chunk's size that is none", CHUNKED + chunk(KEPT) + b"zz\r\n"),
             ("short Content-Length", HEAD + b"Content-Length: 9999\r\n\r\n" + KEPT),
             ("no length at all", HEAD + b"\r\n" + KEPT),
+            ("compressed", HEAD + b"Content-Encoding: gzip\r\n\r\n" + gzip.compress(KEPT)[:-8]),
         ):
             for then in ("close", "reset"):
                 with self.subTest(name, then=then):
@@ -42,7 +50,7 @@ class Cuts(Case):
                     self.assertQuietly(9, result)
                     self.assertEqual(result.out, b"kept\n")
                     self.assertIn("request_id: req_raw", result.err)
-        self.assertEqual(self.asked(), 12)
+        self.assertEqual(self.asked(), 14)
 
     def test_no_answer_or_none_of_http_is_status_3_and_asked_once(self):
         for name, data, then in (
@@ -64,7 +72,7 @@ class Cuts(Case):
                 self.assertEqual((result.out, self.asked(), result.sleeps), (b"", 1, []))
 
     def test_interim_answers_are_passed_over(self):
-        hints = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"
+        hints = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"
         self.gateway.on(CHAT, raw(hints + HEAD + b"\r\n" + frames("hi") + DONE))
         self.assertEqual(self.chat("hi").out, b"hi\n")
 
@@ -84,6 +92,89 @@ class Cuts(Case):
                 self.assertEqual(result.out, b"" if status else b"hi\n")
                 if status:
                     self.assertIn("request_id: req_loopback_1", result.err)
+
+    def test_a_json_answer_in_chunks_is_whole_or_refused(self):
+        answer = b'{"choices": [{"message": {"content": "hi"}, "finish_reason": "stop"}]}'
+        for name, data, status in (
+            ("whole", CHUNKED + chunk(answer[:9]) + chunk(answer[9:]) + b"0\r\n\r\n", 0),
+            ("without its end", CHUNKED + chunk(answer), 3),
+            ("a chunk's size that is none", CHUNKED + chunk(answer) + b"zz\r\n", 3),
+            ("cut", HEAD + b"Content-Length: %d\r\n\r\n" % len(answer) + answer[:9], 3),
+            ("no object", HEAD + b'Content-Length: 4\r\n\r\n"hi"', 3),
+        ):
+            with self.subTest(name):
+                self.gateway.requests.clear()
+                self.gateway.on(CHAT, raw(data))
+                result = self.chat("hi", "--no-stream")
+                self.assertQuietly(status, result)
+                self.assertEqual((result.out, self.asked()), (b"" if status else b"hi\n", 1))
+
+    def test_an_answer_that_is_cut_is_asked_for_again_where_that_costs_nothing(self):
+        listed = b'{"data": [{"id": "one"}]}'
+        packed = gzip.compress(listed)
+        for name, head, body in (
+            ("short", b"", listed[:9]),
+            ("compressed", b"Content-Encoding: gzip\r\n", packed[:-8]),
+            ("chunks", b"Transfer-Encoding: chunked\r\n", chunk(listed) + b"zz\r\n"),
+        ):
+            with self.subTest(name):
+                length = b"" if b"chunked" in head else b"Content-Length: %d\r\n" % (len(body) + (name == "short"))
+                self.gateway.on("GET /v1/models", raw(HEAD + head + length + b"\r\n" + body), reply(200, listed))
+                result = self.call("models")
+                self.assertQuietly(0, result)
+                self.assertEqual((result.out, len(result.sleeps)), (b"one\n", 1))
+
+
+class Failures(unittest.TestCase):
+    def test_whatever_the_standard_library_raises_has_a_code_a_text_and_is_passing_or_not(self):
+        certificate = ssl.SSLCertVerificationError(1, "no")
+        certificate.verify_message = "expired"
+        end = ssl.SSLEOFError(8, "eof")
+        end.reason = None  # as OpenSSL's own have it
+        for error, sent, code, passing, text in (
+            (TimeoutError(), False, "timeout", True, "no connection within 30 s"),
+            (TimeoutError(), True, "timeout", True, "no answer for 40 s"),
+            (ConnectionResetError(), True, "connection_lost", True, "closed"),
+            (http.client.IncompleteRead(b""), True, "connection_lost", True, "closed"),
+            (end, True, "connection_lost", True, "closed"),
+            (end, False, "tls", False, "TLS failed: handshake"),
+            (certificate, False, "tls", False, "not trusted: expired"),
+            (http.client.BadStatusLine("x"), True, "protocol", False, "BadStatusLine"),
+            (ConnectionRefusedError(111, "refused"), False, "unreachable", True, "cannot connect: refused"),
+            (OSError(), False, "unreachable", True, "cannot connect: OSError"),
+            (ValueError("Bearer secret"), False, "protocol", False, "ValueError"),
+        ):
+            for raised in (error, urllib.error.URLError(error)):
+                with self.subTest(error=raised, sent=sent):
+                    exchange = Exchange(lambda: 0.0, 40.0, math.inf)
+                    exchange.sent = sent
+                    with self.assertRaises(NetworkError) as caught, exchange.mapped():
+                        raise raised
+                    found = caught.exception
+                    self.assertEqual((found.code, found.passing, found.sent), (code, passing, sent))
+                    self.assertIn(text, found.message)
+                    self.assertNotIn("secret", found.message)
+
+    def test_the_patience_is_the_silence_or_what_the_deadline_leaves(self):
+        for silence, deadline, patience in ((5.0, 9.0, 5.0), (5.0, 3.0, 2.0)):
+            self.assertEqual(Exchange(lambda: 1.0, silence, deadline).patience(), patience)
+        with self.assertRaises(TimeoutError):
+            Exchange(lambda: 1.0, 5.0, 1.0).patience()
+
+    def test_each_block_that_is_sent_has_the_patience_of_its_instant(self):
+        sock, now = mock.Mock(), iter((1.0, 3.0))
+        body = connection._Socket(sock, Exchange(lambda: next(now), 60.0, 9.0))
+        for _ in range(2):
+            body.sendall(b"x")
+        self.assertEqual([call.args for call in sock.settimeout.call_args_list], [(8.0,), (6.0,)])
+
+    def test_nothing_more_is_sent_to_who_has_hung_up(self):
+        for error in (BrokenPipeError, ConnectionResetError):
+            sock = mock.Mock(**{"sendall.side_effect": error})
+            body = connection._Socket(sock, Exchange(lambda: 0.0, 1.0, math.inf))
+            for _ in range(2):
+                body.sendall(b"x")
+            self.assertEqual(sock.sendall.call_count, 1)
 
 
 class Clocks(Case):
@@ -170,18 +261,52 @@ class Reaching(Case):
 
 @unittest.skipUnless(shutil.which("openssl"), "openssl makes the certificate")
 class Tls(Case):
-    def test_an_untrusted_certificate_is_status_3_and_a_named_one_is_trusted(self):
-        files = [os.path.join(self.folder, name) for name in ("cert.pem", "key.pem")]
+    def setUp(self) -> None:
+        super().setUp()
+        self.files = [os.path.join(self.folder, name) for name in ("cert.pem", "key.pem")]
         make = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=localhost"
-        names = ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-out", files[0], "-keyout", files[1]]
+        names = ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
+        names += ["-out", self.files[0], "-keyout", self.files[1]]
         subprocess.run(["openssl", *make.split(), *names], check=True, capture_output=True)
         tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        tls.load_cert_chain(*files)
-        with Gateway(tls=tls) as gateway:
-            self.environ["ALLTOKEN_BASE_URL"] = gateway.url
-            result = self.execute("chat", "hi")
-            self.assertQuietly(3, result)
-            self.assertIn("[error] tls", result.err)
-            self.assertNotIn("[retry]", result.err)
-            self.assertEqual(gateway.requests, [])
-            self.assertEqual(self.execute("chat", "hi", environ={"SSL_CERT_FILE": files[0]}).status, 0)
+        tls.load_cert_chain(*self.files)
+        self.secure = Gateway(tls=tls).__enter__()
+        self.addCleanup(self.secure.__exit__)
+        self.environ["ALLTOKEN_BASE_URL"] = self.secure.url
+
+    def test_an_untrusted_certificate_is_status_3_and_a_named_one_is_trusted(self):
+        result = self.execute("chat", "hi")
+        self.assertQuietly(3, result)
+        self.assertIn("[error] tls", result.err)
+        self.assertNotIn("[retry]", result.err)
+        self.assertEqual(self.secure.requests, [])
+        self.assertEqual(self.execute("chat", "hi", environ={"SSL_CERT_FILE": self.files[0]}).status, 0)
+
+    def test_the_quick_trust_or_else_the_full_one_decides(self):
+        sure, unsure = ssl.create_default_context(cafile=self.files[0]), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        for quick, full, status in ((sure, unsure, 0), (unsure, sure, 0), (None, sure, 0), (unsure, unsure, 3)):
+            with (
+                self.subTest(quick=quick, full=full),
+                mock.patch.object(connection, "_quick_trust", lambda quick=quick: quick),
+                mock.patch.object(connection, "_full_trust", lambda full=full: full),
+            ):
+                self.assertQuietly(status, self.chat("hi"))
+        self.assertEqual(self.secure.count(CHAT), 3)
+
+    def test_a_directory_of_certificates_is_the_quick_trust_where_it_is_hashed_and_nothing_else_is_named(self):
+        folder = os.path.join(self.folder, "certs")
+        os.mkdir(folder)
+
+        def trusted(capath: str | None, cafile: str | None = None) -> bool:
+            paths = ssl.DefaultVerifyPaths(cafile, capath, "SSL_CERT_FILE", "/usual.pem", "SSL_CERT_DIR", "/usual")
+            with mock.patch("ssl.get_default_verify_paths", return_value=paths):
+                return connection._quick_trust.__wrapped__() is not None
+
+        self.file("certs/bundle.pem", b"")
+        self.assertFalse(trusted(folder))
+        self.file("certs/0a1b2c3d.0", b"")
+        self.assertTrue(trusted(folder))
+        self.assertTrue(trusted(folder, "/usual.pem"))
+        self.assertFalse(trusted(folder, "/named.pem"))
+        self.assertFalse(trusted(os.path.join(self.folder, "missing")))
+        self.assertFalse(trusted(None))
