@@ -80,7 +80,7 @@ class Spool:
         try:
             while data:
                 self._write(data)
-                if self._size > LARGEST:
+                if self._size + len(self._memory or b"") > LARGEST:
                     raise NetworkError(f"the answer is larger than {LARGEST} bytes", code="too_large", sent=True)
                 data = response.read()
         except BaseException:

@@ -219,6 +219,16 @@ class Arrivals(Folder):
             self.assertEqual(file.read(), DONE)
         self.assertEqual(os.listdir(self.folder), ["tmp"])
 
+    def test_an_answer_without_an_end_is_given_up_wherever_it_goes(self):
+        for works in (True, False):
+            refusing = mock.patch("alltoken_call.files.make_private", side_effect=None if works else OSError)
+            answer = Answer(*[DONE[:50]] * 9)
+            with self.subTest(disk=works), mock.patch.object(spool, "LARGEST", 100), refusing:
+                os.makedirs(self.path("state"), exist_ok=True)
+                with self.assertRaises(NetworkError) as caught:
+                    self.spool().receive(answer, lambda: None, bool)
+                self.assertEqual((caught.exception.code, len(answer.pieces)), ("too_large", 6))
+
     def test_a_disk_that_fails_on_the_way_or_at_the_end_damages_no_answer(self):
         for call in ("os.fsync", "os.write", "os.close"):
             failing = mock.patch(call, side_effect=OSError(errno.EIO, "input/output error"))
