@@ -100,6 +100,7 @@ class Cuts(Case):
             ("without its end", CHUNKED + chunk(answer), 3),
             ("a chunk's size that is none", CHUNKED + chunk(answer) + b"zz\r\n", 3),
             ("cut", HEAD + b"Content-Length: %d\r\n\r\n" % len(answer) + answer[:9], 3),
+            ("compressed", HEAD + b"Content-Encoding: gzip\r\n\r\n" + gzip.compress(answer), 0),
             ("no object", HEAD + b'Content-Length: 4\r\n\r\n"hi"', 3),
         ):
             with self.subTest(name):

@@ -195,6 +195,7 @@ class Estimates(CostCase):
             ("gpt-5.4-mini", "1", ""),
             ("gpt-5.4-mini", "1" * 5000, "2"),
             ("--", "gpt-5.4-mini", "-1", "2"),
+            (" ", "1", "2"),
             ("--since", "7d", "gpt-5.4-mini", "1", "2"),
             ("--by", "model", "gpt-5.4-mini", "1", "2"),
         ):
@@ -219,7 +220,8 @@ class Estimates(CostCase):
             with self.subTest(argv):
                 result = self.cost(*argv, "--json", "--dry-run")
                 self.assertQuietly(0, result)
-                self.assertIsInstance(result.document, dict)
+                self.assertEqual(set(result.document), {"method", "url", "body"})
+                self.assertEqual(self.cost(*argv, "--dry-run").out, result.out)
 
 
 class LastCall(CostCase):
@@ -323,7 +325,20 @@ class LastCall(CostCase):
                 result = self.cost(*argv)
                 self.assertQuietly(1, result)
                 self.assertEqual(result.out, b"")
+                self.assertIn("[error] nothing_recorded", result.err)
                 self.assertFalse(os.path.exists(os.path.join(self.folder, "state")))
+
+    def test_a_ledger_that_is_off_or_cannot_be_read_is_status_1(self):
+        self.ask('"1"')
+        with open(os.path.join(self.folder, "state", "alltoken-call", "ledger.db"), "wb") as file:
+            file.write(b"no database" * 99)
+        for environ in ({}, {"ALLTOKEN_LEDGER": "off"}):
+            for argv in ((), ("--since", "7d"), ("--by", "day")):
+                with self.subTest(argv, **environ):
+                    result = self.cost(*argv, **environ)
+                    self.assertQuietly(1, result)
+                    self.assertEqual(result.out, b"")
+                    self.assertIn("[error] no_ledger", result.err)
 
 
 class Spent(CostCase):

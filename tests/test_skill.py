@@ -9,6 +9,7 @@ import subprocess
 import sys
 import unittest
 from pathlib import Path
+from unittest import mock
 
 from alltoken_call import cli, skills
 from alltoken_call.errors import ExitStatus
@@ -134,9 +135,17 @@ class Skill(Case):
         self.assertEqual(result.out.count(b"SKILL.md"), 5)
 
     def test_a_directory_that_cannot_be_is_status_13_and_none_is_status_2(self):
-        self.assertEqual(self.call("--install-skills", self.file("plain", "")).status, 13)
+        result = self.call("--install-skills", self.file("plain", ""))
+        self.assertEqual(result.status, 13)
+        self.assertEqual(result.err.count("Not a directory"), 6)
         for words in ([], [""], ["a", "b"]):
             self.assertEqual(self.call("--install-skills", *words).status, 2)
+
+    def test_the_reason_of_a_write_that_fails_is_told(self):
+        with mock.patch("os.replace", side_effect=OSError(28, "No space left on device")):
+            result = self.call("--install-skills", self.folder)
+        self.assertEqual(result.status, 13)
+        self.assertEqual(result.err.count("No space left on device"), 6)
 
     def test_the_slash_form_is_the_command(self):
         self.assertEqual(self.call("/alltoken-chat", "gpt-5.4", "hi").out, self.call("chat", "gpt-5.4", "hi").out)

@@ -164,6 +164,14 @@ class Arrivals(Folder):
         kept.remove()
         self.assertEqual((kept.kept, os.listdir(self.path("state"))), ([], []))
 
+    def test_an_answer_that_breaks_off_leaves_no_open_file(self):
+        kept = self.spool()
+        before = len(os.listdir("/dev/fd"))
+        for _ in range(3):
+            with self.assertRaises(NetworkError):
+                self.receive(kept, DONE[:50], breaks=True)
+        self.assertEqual(len(os.listdir("/dev/fd")), before)
+
     def test_what_earlier_runs_have_left_is_found_in_every_folder_and_removed_at_the_end(self):
         wanted = {self.file(folder, "igen_1.0a1b2c3d.json") for folder in ("state", "we[i]rd *")}
         wanted.add(self.file("state", "igen_1.ffffffff.json", b"cut"))

@@ -130,10 +130,15 @@ class Uploads(TaskCase):
         self.assertNotIn("ALLTOKEN_API_KEY", result.err)
 
     def test_an_upload_address_that_is_not_ours_to_open_gets_nothing(self):
-        for url in ("file:///tmp/x", "ftp://127.0.0.1/x", "http://192.0.2.1/x", "data:,x", "", None, 7):
-            with self.subTest(url=url):
+        ours = f"{self.gateway.url}/put"
+        for url, upload_id in (
+            *((url, "upl_1") for url in ("file:///tmp/x", "ftp://127.0.0.1/x", "http://192.0.2.1/x", "data:,x")),
+            *((url, "upl_1") for url in ("", None, 7)),
+            *((ours, upload_id) for upload_id in ("", None, 7)),
+        ):
+            with self.subTest(url=url, upload_id=upload_id):
                 self.gateway.requests.clear()
-                self.gateway.on(PRESIGN, reply(200, {"upload_url": url, "upload_id": "upl_1"}))
+                self.gateway.on(PRESIGN, reply(200, {"upload_url": url, "upload_id": upload_id}))
                 self.assertQuietly(3, self.edit())
                 self.assertEqual(self.methods(), ["POST"])
 
@@ -145,6 +150,17 @@ class Uploads(TaskCase):
         self.assertQuietly(2, result)
         self.assertIn("1,000 bytes", result.err)
         self.assertEqual(self.methods(), ["POST"])
+
+    def test_a_limit_that_the_file_keeps_or_that_is_none_stops_nothing(self):
+        size = os.path.getsize(self.source)
+        for largest in (size, 0, -1, None, "1"):
+            with self.subTest(largest=largest):
+                answer = {"upload_url": f"{self.gateway.url}/put", "upload_id": "u", "max_content_length": largest}
+                self.gateway.on(PRESIGN, reply(200, answer))
+                self.gateway.on("PUT /put", reply(200, b""))
+                self.assertQuietly(0, self.edit("--force"))
+                put = self.sent("PUT")[-1]
+                self.assertEqual((put.headers["Content-Type"], "Content-MD5" in put.headers), ("image/png", True))
 
     def test_a_presign_that_the_gateway_refuses_ends_the_command(self):
         for code, end in ((400, 1), (401, 4), (402, 6)):
