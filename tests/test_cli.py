@@ -73,6 +73,16 @@ class Words(Case):
         result = self.call("/alltoken-chat", "hi", "--json")
         self.assertEqual((result.status, result.document["command"]), (0, "chat"))
 
+    def test_thinking_takes_a_number_that_follows_and_no_word(self):
+        for argv, fields in (
+            (["--thinking", "50", "hi"], {"thinking": True, "thinking_budget": 50}),
+            (["--thinking", "hi"], {"thinking": True}),
+            (["hi", "--thinking"], {"thinking": True}),
+        ):
+            body = self.body(*argv)
+            self.assertEqual({name: body[name] for name in body if "thinking" in name}, fields)
+            self.assertEqual(body["messages"][0]["content"], "hi")
+
 
 class Values(Case):
     def test_values_out_of_range_are_refused_with_the_option_named(self):
@@ -138,6 +148,16 @@ class Top(Case):
         self.assertQuietly(0, result)
         self.assertEqual(result.err, "")
         self.assertTrue(result.document["ok"])
+
+    def test_what_stands_at_the_top_takes_one_word(self):
+        for option, good in (("--completion", "bash"), ("--install-skills", self.folder)):
+            for argv in ([option], [f"{option}="], [option, ""], [option, good, "more"], [f"{option}={good}", "more"]):
+                with self.subTest(argv):
+                    result = self.call(*argv)
+                    self.assertQuietly(2, result)
+                    self.assertIn(f"{option} takes", result.err)
+            self.assertQuietly(0, self.call(f"{option}={good}"))
+            self.assertQuietly(0, self.call(option, good))
 
     def test_help_fits_80_columns(self):
         for words in (["--help"], *([name, "--help"] for name in cli.COMMANDS)):
@@ -231,6 +251,34 @@ class Outcomes(Case):
 
     def test_a_bug_shows_itself_under_verbose(self):
         self.assertRaises(ZeroDivisionError, self.broken_by, ZeroDivisionError("boom"), "-v")
+
+    def test_what_is_too_deep_or_too_large_for_python_is_an_error_of_its_own(self):
+        for error, status, code in ((RecursionError(), 3, "protocol"), (MemoryError(), 1, "memory")):
+            for argv in ((), ("-v",)):
+                with self.subTest(code, argv=argv):
+                    result = self.broken_by(error, *argv)
+                    self.assertQuietly(status, result)
+                    self.assertIn(f"[error] {code}: ", result.err)
+
+    def test_a_failure_whose_document_cannot_be_written_tells_of_both(self):
+        self.gateway.on(CHAT, refuse(400, "x"))
+        result = self.broken_by(OSError(28, "No space left on device"), "--json")
+        self.assertEqual(result.status, 13)
+        self.assertRegex(result.err, r"(?s)\[error\] x .*\[error\] .*No space left on device")
+        self.assertEqual(self.broken_by(BrokenPipeError(32, "Broken pipe"), "--json").status, 141)
+
+    def test_a_run_is_recorded_with_the_exit_status_that_it_had(self):
+        for step, status in ((DONE_WELL, 0), (refuse(402, "x"), 6)):
+            self.gateway.on(CHAT, step)
+            self.assertQuietly(status, self.chat("hi"))
+            shown = self.call("cost").out.decode()
+            self.assertEqual("exit status:" in shown, status != 0, shown)
+
+    def test_the_last_line_of_a_task_that_goes_on_is_how_to_resume_it(self):
+        self.gateway.work = 100
+        result = self.call("image", "x", "--max-wait", "0.05")
+        self.assertQuietly(8, result)
+        self.assertRegex(result.err, r"\nalltoken-call image --resume igen_\w+  # [^\n]*\n\Z")
 
     def test_a_signal_is_128_and_its_number(self):
         for name in ("SIGINT", "SIGTERM", "SIGHUP"):
