@@ -204,8 +204,8 @@ class Places(TaskCase):
         self.assertEqual(self.gateway.requests, [])
 
     def test_a_closed_stdout_is_noticed_before_anything_is_sent(self):
-        done = self.shell('"$@" >&-', "image", "x", "-o", "x.png")
-        self.assertQuietly(13, done)
+        for words in (["x", "-o", "x.png"], ["--resume", IGEN]):
+            self.assertQuietly(13, self.shell('"$@" >&-', "image", *words))
         self.assertEqual(self.gateway.requests, [])
 
     def test_each_path_that_was_saved_is_a_line(self):
@@ -248,6 +248,7 @@ class Places(TaskCase):
         result = self.image("x", "-o", "-")
         self.assertQuietly(0, result)
         self.assertEqual(result.out, self.gateway.tasks.image)
+        self.assertNotIn("saved", result.err)
         self.assertPlace()
         self.assertEqual(self.kept(), [])
 
@@ -388,6 +389,31 @@ saved fox\.png \(\d+ bytes\) in 6\.\d s; the gateway keeps no second copy
                 result.err.replace("\r\x1b[K", "").replace("\x1b[31m[error]\x1b[0m", ""),
                 r"\x1b[^\[]|\x1b\[[^K]|\x07|\x9b|\u202e",
             )
+
+
+class Resumes(TaskCase):
+    def test_the_image_goes_where_it_should_have_gone_unless_another_place_is_named(self):
+        for words, name in (((), "x.png"), (("-o", "y.png"), "y.png")):
+            with self.subTest(words):
+                self.fresh()
+                self.assertQuietly(0, self.image("x", "-o", "x.png", "--detach"))
+                result = self.image("--resume", *words)
+                self.assertQuietly(0, result)
+                self.assertEqual(os.path.abspath(result.out.decode().rstrip()), os.path.join(self.place, name))
+                self.assertPlace(name)
+
+    def test_what_an_earlier_run_has_saved_is_told_and_nobody_asked(self):
+        self.assertQuietly(0, self.image("x", "-o", "x.png"))
+        self.gateway.requests.clear()
+        result = self.image("--resume", IGEN)
+        self.assertQuietly(0, result)
+        self.assertEqual(result.out.decode(), os.path.join(self.place, "x.png\n"))
+        self.assertEqual(self.gateway.requests, [])
+
+    def test_a_task_of_no_record_has_the_model_that_its_answer_names(self):
+        self.assertQuietly(0, self.image("x", "-m", "wan2.7-image", "--detach", ALLTOKEN_LEDGER="off"))
+        self.gateway.on(GET_IMAGE, reply(200, document(entry(png()), model="wan2.7-image")))
+        self.assertEqual(self.image("--resume", IGEN, "--json").document["model"], "wan2.7-image")
 
 
 class Memory(TaskCase):

@@ -1,5 +1,6 @@
 """From the one answer to the files, and what is kept where a step fails."""
 
+import errno
 import os
 import subprocess
 import time
@@ -150,6 +151,8 @@ class Completed(TaskCase):
                 result = self.run_on(reply(200, b'{"status": "completed"%s}' % data))
                 self.assertQuietly(11, result)
                 self.assertPlace()
+                (kept,) = self.kept()
+                self.assertIn(os.path.join(self.state, kept), result.err)
 
     def test_base64_garbage_and_what_is_no_image_are_status_9_and_kept(self):
         whole = entry(png())["b64_json"]
@@ -164,6 +167,7 @@ class Completed(TaskCase):
                 data = document({"b64_json": text})
                 result = self.run_on(reply(200, data))
                 self.assertQuietly(9, result)
+                self.assertIn("[error] not_an_image: ", result.err)
                 self.assertPlace()
                 (kept,) = self.kept()
                 self.assertIn(os.path.join(self.state, kept), result.err)
@@ -293,8 +297,28 @@ class Places(TaskCase):
         self.assertQuietly(13, result)
         self.assertHolds("x.png", b"somebody else's")
         self.assertEqual(result.document["files"], [self.kept_image(result, BIG)])
+        self.assertRegex(self.kept()[0], r"\Ax-[0-9a-f]{8}\.png\Z")
         self.assertPlace("x.png")
         self.assertQuietly(1, self.image("--resume"))
+
+    def test_a_place_that_is_taken_is_noticed_before_a_resume_takes_the_one_answer(self):
+        self.assertQuietly(0, self.image("x", "-o", "x.png", "--detach"))
+        self.file("place/x.png", b"somebody else's")
+        self.gateway.requests.clear()
+        self.assertQuietly(13, self.image("--resume"))
+        self.assertEqual(self.gateway.requests, [])
+        self.assertQuietly(0, self.image("--resume", "-o", "y.png"))
+        self.assertHolds("y.png", self.gateway.tasks.image)
+
+    def test_an_image_that_can_be_put_nowhere_stays_where_it_was_made(self):
+        self.gateway.on(GET_IMAGE, reply(200, DONE))
+        full = OSError(errno.ENOSPC, "No space left on device")
+        with mock.patch("os.link", side_effect=full), mock.patch("shutil.move", side_effect=full):
+            result = self.image("x", "-o", "x.png", "--json")
+        self.assertQuietly(13, result)
+        (path,) = result.document["files"]
+        self.assertRegex(path, r"\Ax\.png\.[0-9a-f]{8}\.part\Z")
+        self.assertHolds(path, BIG)
 
     def test_with_force_it_is(self):
         def step(exchange):

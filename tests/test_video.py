@@ -111,6 +111,12 @@ class Requests(TaskCase):
                 self.assertEqual(self.gateway.requests, [])
         self.assertHolds("old.mp4", b"old")
 
+    def test_a_closed_stdout_is_noticed_before_anything_is_sent(self):
+        for words in (["waves"], ["--resume", VGEN], ["--list"], ["--cancel", VGEN]):
+            with self.subTest(words):
+                self.assertQuietly(13, self.shell('"$@" >&-', "video", *words))
+                self.assertEqual(self.gateway.requests, [])
+
     def test_dry_run_sends_nothing_whatever_goes_with_it(self):
         self.gateway.work = 100
         self.assertQuietly(0, self.video("x", "--detach"))
@@ -281,8 +287,13 @@ class Tasks(TaskCase):
         lines = result.out.decode().splitlines()
         self.assertEqual(len(lines), 2)
         self.assertRegex(lines[0], r"\Avgen_00000002 +queued +seedance-1\.5-pro +\d{4}-\d\d-\d\dT")
-        self.assertIn("2 task(s)", result.err)
+        self.assertEqual(result.err, "2 task(s)\n")
         self.assertEqual(self.gateway.requests[-1].method, "GET")
+
+    def test_what_is_looked_at_or_fails_to_be_cancelled_is_no_call_on_record(self):
+        self.assertQuietly(0, self.video("--list"))
+        self.assertQuietly(1, self.video("--cancel", "vgen_unknown"))
+        self.assertEqual(os.path.exists(self.state), False)
 
     def test_a_list_of_odd_items_is_a_list(self):
         for items, lines in (
@@ -338,6 +349,32 @@ class Tasks(TaskCase):
         self.assertEqual(self.methods(), ["POST"])
         self.assertQuietly(0, self.video("--resume"))
         self.assertHolds("x.mp4", self.gateway.tasks.video)
+
+    def test_what_is_no_clip_is_status_9_and_not_put_in_place(self):
+        for data in (b"<html>sorry</html>", b' {"error": "gone"}', b""):
+            with self.subTest(data):
+                self.fresh()
+                self.gateway.on(f"GET /files/{VGEN}.mp4", reply(200, data))
+                result = self.video("waves", "-o", "x.mp4")
+                self.assertQuietly(9, result)
+                self.assertIn("[error] no_video: ", result.err)
+                self.assertPlace()
+
+    def test_an_address_that_is_not_ours_to_open_is_told_and_ends_the_task(self):
+        self.gateway.on(GET_VIDEO, reply(200, DONE | {"video_url": "ftp://x/y.mp4"}))
+        result = self.video("waves", "-o", "x.mp4")
+        self.assertQuietly(3, result)
+        self.assertIn("ftp://x/y.mp4", result.err)
+        self.assertEqual(self.row(VGEN)["status"], "completed")
+        self.assertPlace()
+
+    def test_what_an_earlier_run_has_saved_is_told_and_nobody_asked(self):
+        self.assertQuietly(0, self.video("waves", "-o", "x.mp4"))
+        self.gateway.requests.clear()
+        result = self.video("--resume", VGEN)
+        self.assertQuietly(0, result)
+        self.assertEqual(result.out.decode(), os.path.join(self.place, "x.mp4\n"))
+        self.assertEqual(self.gateway.requests, [])
 
     def test_a_resume_without_an_output_shows_the_url(self):
         self.assertQuietly(0, self.video("waves", "--detach"))
