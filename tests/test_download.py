@@ -154,7 +154,7 @@ class Downloads(TaskCase):
                 self.assertEqual(len(self.asked()), 5)
 
     def test_a_refusal_ends_it_and_leaves_nothing_but_the_url(self):
-        for code in (400, 401, 403, 404, 410):
+        for code in (300, 304, 400, 401, 403, 404, 410):
             with self.subTest(code=code):
                 self.run_on(reply(code, b"<Error><Code>AccessDenied</Code></Error>"))
                 self.assertQuietly(1, self.result)  # also 401: no key was sent
@@ -180,6 +180,18 @@ class Downloads(TaskCase):
         self.assertEqual(self.result.sleeps, sorted(self.result.sleeps))
         self.assertTrue(6 <= self.result.sleeps[-1] <= 8, self.result.sleeps)
         self.assertLess(len(self.asked()), 20)
+
+    def test_pauses_grow_and_begin_anew_where_bytes_have_come(self):
+        cut = [send(DATA[:at], length=len(DATA)) for at in (0, 0, 0, 1000, 0)]
+        self.run_on(*cut, ranged())
+        self.assertWhole()
+        self.assertEqual(self.result.sleeps, [0.75, 1.5, 3.0, 0.38, 0.75])
+
+    def test_an_encoding_that_was_not_asked_for_is_status_3_and_nothing_is_put_in_place(self):
+        self.run_on(send(DATA, Content_Encoding="br"))
+        self.assertQuietly(3, self.result)
+        self.assertEqual(len(self.asked()), 1)
+        self.assertPlace()
 
     def test_redirects_are_followed_five_times_at_most(self):
         for hops, end in ((1, 0), (5, 0), (6, 3)):

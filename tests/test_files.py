@@ -54,6 +54,10 @@ class Folders(Case):
         with self.assertRaises(OSError):
             files.make_private(self.path("a", "b"))
 
+    def test_without_a_temporary_directory_the_working_one_serves(self):
+        with mock.patch("tempfile.gettempdir", side_effect=FileNotFoundError):
+            self.assertEqual(files.temporary(), os.curdir)
+
     def test_a_check_leaves_nothing_behind(self):
         files.check_folder(self.path("out.png"))
         self.assertEqual(os.listdir(self.folder), [])
@@ -205,6 +209,14 @@ class Putting(Case):
         files.put(self.part(), self.path("link"), force=True)
         self.assertTrue(os.path.islink(self.path("link")))
         self.assertEqual(self.read("real"), b"new")
+
+    def test_what_is_synced_has_left_the_buffer(self):
+        with (
+            open(self.path("out"), "wb") as file,
+            mock.patch("os.fsync", lambda _: self.assertEqual(self.read("out"), b"new")),
+        ):
+            file.write(b"new")
+            files.sync(file)
 
     def test_files_are_the_same_by_their_bytes(self):
         one, other = self.file("one", b"x" * 3_000_000), self.file("other", b"x" * 2_999_999 + b"y")

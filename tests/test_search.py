@@ -195,6 +195,12 @@ class Families(SearchCase):
                 self.assertRegex(result.err, rf"\A\[warning\] .*{model}.*\n\Z")
                 self.assertEqual(self.asked_for()["model"], model)
 
+    def test_the_warning_comes_also_where_the_gateway_refuses(self):
+        self.gateway.on(CHAT, refuse(402, "insufficient_balance"))
+        result = self.search("-m", "deepseek-v4-flash", "q")
+        self.assertQuietly(6, result)
+        self.assertEqual(result.err.count("[warning] deepseek-v4-flash"), 1)
+
 
 class Fallback(SearchCase):
     def serve_only(self, *models: str) -> None:
