@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 import unittest
 from unittest import mock
 
@@ -14,13 +15,15 @@ from alltoken_call.context import Context, Signals, is_terminal
 from alltoken_call.errors import Interrupted
 
 from . import support
+from .harness import PATIENCE
 
 TAKEN = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+ALL = (*TAKEN, signal.SIGALRM)
 
 
 class Signalled(unittest.TestCase):
     def setUp(self):
-        for signum in TAKEN:
+        for signum in ALL:
             self.addCleanup(signal.signal, signum, signal.getsignal(signum))
             signal.signal(signum, signal.SIG_DFL)
         self.signals = Signals()
@@ -59,6 +62,38 @@ class Signalled(unittest.TestCase):
         self.assertEqual(saved, ["after the signal"])
         self.assertEqual(caught.exception.status, 143)
         self.assert_interrupted(signal.SIGINT)
+
+    def test_a_block_with_a_grace_is_interrupted_when_that_is_over(self):
+        self.signals.install()
+        with self.assertRaises(Interrupted) as caught, self.signals.held(0.01):
+            signal.raise_signal(signal.SIGTERM)
+            time.sleep(PATIENCE)
+            self.fail("the block went on")
+        self.assertEqual(caught.exception.status, 143)
+        self.assert_interrupted(signal.SIGINT)
+
+    def test_what_is_firm_outlasts_the_grace_whenever_the_signal_comes(self):
+        self.signals.install()
+        for before in (True, False):
+            ended = False
+            with self.subTest(before=before), self.assertRaises(Interrupted), self.signals.held(0.05):
+                if before:
+                    signal.raise_signal(signal.SIGTERM)
+                self.signals.firm()
+                if not before:
+                    signal.raise_signal(signal.SIGTERM)
+                time.sleep(0.1)
+                ended = True
+            self.assertTrue(ended)
+
+    def test_a_check_inside_the_block_raises_what_was_held_back(self):
+        self.signals.install()
+        with self.assertRaises(Interrupted) as caught, self.signals.held():
+            self.signals.check()
+            signal.raise_signal(signal.SIGHUP)
+            self.signals.check()
+            self.fail("the block went on")
+        self.assertEqual(caught.exception.status, 129)
 
     def test_a_block_without_a_signal_ends_in_silence_and_signals_act_at_once_again(self):
         self.signals.install()

@@ -93,3 +93,24 @@ class Fields(unittest.TestCase):
         for value in ("NaN", "Infinity", "-Infinity", "[NaN]", '{"a": -Infinity}', "1e999", "[-1e999]"):
             with self.subTest(value), self.assertRaisesRegex(argparse.ArgumentTypeError, "is not a JSON number"):
                 options.field(f"top_p={value}")
+
+
+class Words(unittest.TestCase):
+    def test_a_name_is_stripped_and_not_blank(self):
+        self.assertEqual(options.name(" gpt-5.4 \n"), "gpt-5.4")
+        for word in ("", " ", "\n"):
+            with self.subTest(word), self.assertRaisesRegex(argparse.ArgumentTypeError, "empty"):
+                options.name(word)
+
+    def test_a_fallback_is_a_word_of_two_or_a_list_of_ids(self):
+        for word, value in {"auto": "auto", "none": "none", "a": ["a"], " a, b ": ["a", "b"]}.items():
+            with self.subTest(word):
+                self.assertEqual(options.fallback(word), value)
+        for word in ("", ",", "a,", "a,,b"):
+            with self.subTest(word), self.assertRaises(argparse.ArgumentTypeError):
+                options.fallback(word)
+
+    def test_a_word_is_utf_8_whatever_the_locale_has_made_of_it(self):
+        for word, text in (("ü", "ü"), ("\udcc3\udcbc", "ü"), ("\udcff", "\ufffd"), ("\ud800", "\ud800")):
+            with self.subTest(ascii(word)):
+                self.assertEqual(options.text(word), text)

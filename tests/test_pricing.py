@@ -2,8 +2,10 @@
 
 import unittest
 from decimal import Decimal
+from unittest import mock
 
 from alltoken_call import pricing
+from alltoken_call.errors import ApiError, CallError
 
 
 class Amounts(unittest.TestCase):
@@ -104,6 +106,17 @@ class Catalog(unittest.TestCase):
                 return {"data": {"/api-account/models": [{"id": "a", "input_price": 1}, {"no": "id"}]}[path]}
 
         self.assertEqual(pricing.catalog(Transport()), {"a": {"id": "a", "input_price": 1}})
+
+    def test_one_model_is_asked_for_by_one_segment_and_may_be_wrapped_or_unknown(self):
+        for answer, found in (({"id": "a/b"}, {"id": "a/b"}), ({"data": {"id": "a/b"}}, {"id": "a/b"})):
+            transport = mock.Mock(**{"get.return_value": answer})
+            self.assertEqual(pricing.entry(transport, "a/b"), found)
+            transport.get.assert_called_once_with("/api-account/models/a%2Fb")
+        for http, code in ((404, "unknown_model"), (500, "http_500")):
+            transport = mock.Mock(**{"get.side_effect": ApiError("no", http=http)})
+            with self.subTest(http), self.assertRaises(CallError) as caught:
+                pricing.entry(transport, "a")
+            self.assertEqual(caught.exception.code, code)
 
 
 class Totals(unittest.TestCase):

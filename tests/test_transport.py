@@ -287,3 +287,20 @@ class BaseUrl(Case):
                 result = self.chat("hi", ALLTOKEN_BASE_URL=url)
                 self.assertQuietly(2, result)
                 self.assertNotRegex(result.err, "hidden|'hid'")
+
+    def test_what_the_gateway_points_to_is_opened_over_https_or_between_loopbacks(self):
+        local, remote = "http://127.0.0.1:1", "https://api.alltoken.ai"
+        for url, base, allowed in (
+            ("https://x/y", remote, True),
+            ("https://x/y", local, True),
+            ("http://localhost/y", local, True),
+            ("http://127.0.0.1/y", remote, False),
+            ("http://x/y", local, False),
+            ("ftp://127.0.0.1/y", local, False),
+            ("https://user:pw@x/y", remote, False),
+            ("https:///y", remote, False),
+            ("https://[x", remote, False),
+            ("/y", local, False),
+        ):
+            with self.subTest(url, base=base):
+                self.assertIs(transport.allowed_url(url, base), allowed)

@@ -24,6 +24,13 @@ class Json(unittest.TestCase):
                 wire.parse_json(data)
 
 
+class Segments(unittest.TestCase):
+    def test_nothing_leaves_its_segment(self):
+        for text, segment in {"a-b_c.1~": "a-b_c.1~", "../x?y#z%": "..%2Fx%3Fy%23z%25", "ü\ud800": "%C3%BC%3F"}.items():
+            with self.subTest(segment):
+                self.assertEqual(wire.segment(text), segment)
+
+
 class Types(unittest.TestCase):
     def test_an_object_is_itself_and_everything_else_an_empty_one(self):
         self.assertEqual(wire.object_of(b'{"a": 1}'), {"a": 1})
