@@ -1,5 +1,6 @@
 """Downloads: whole or not at all, gone on with where they broke, and never with the key."""
 
+import gzip
 import os
 import time
 
@@ -187,6 +188,13 @@ class Downloads(TaskCase):
         self.assertWhole()
         self.assertEqual(self.result.sleeps, [0.75, 1.5, 3.0, 0.38, 0.75])
 
+    def test_a_compressed_file_is_inflated_and_has_no_length_and_no_ranges(self):
+        data = gzip.compress(DATA)
+        fields = {"Content_Encoding": "gzip", "ETag": '"one"'}
+        self.run_on(send(data[:100], length=len(data), **fields), send(data, **fields))
+        self.assertWhole()
+        self.assertEqual(self.ranges(), [None, None])
+
     def test_an_encoding_that_was_not_asked_for_is_status_3_and_nothing_is_put_in_place(self):
         self.run_on(send(DATA, Content_Encoding="br"))
         self.assertQuietly(3, self.result)
@@ -205,6 +213,7 @@ class Downloads(TaskCase):
                         reply(code, b"", {"Location": "/files/hop1.mp4" if hops > 1 else "/files/last.mp4"})
                     )
                     self.assertQuietly(end, result)
+                    self.assertEqual("[error] redirect: " in result.err, end != 0)
                     self.assertTrue(all("Authorization" not in one.headers for one in self.asked()))
                     if end == 0:
                         self.assertWhole()

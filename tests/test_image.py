@@ -99,6 +99,7 @@ class Requests(TaskCase):
         self.assertEqual(done.document["body"]["prompt"], "a cat")
 
     def test_wrong_usage_is_status_2_and_nothing_is_sent(self):
+        self.file("place/m.png", png())
         for argv in (
             (),
             ("",),

@@ -164,6 +164,12 @@ class Arrivals(Folder):
         kept.remove()
         self.assertEqual((kept.kept, os.listdir(self.path("state"))), ([], []))
 
+    def test_a_whole_answer_is_synced(self):
+        kept = self.spool()
+        with mock.patch("os.fsync") as sync:
+            self.receive(kept, DONE[:50], DONE[50:])
+        self.assertEqual(sync.call_count, 1)
+
     def test_an_answer_that_breaks_off_leaves_no_open_file(self):
         kept = self.spool()
         before = len(os.listdir("/dev/fd"))
