@@ -125,6 +125,10 @@ class Stdout(Shown):
         shown.binary(b"\x89PNG\xff")
         self.assertEqual(self.out.written, b"igen_1\n\x89PNG\xff")
 
+    def test_a_table_is_aligned_and_its_names_keep_to_their_line(self):
+        self.make().table([["id", "cost"], ["a\nb", "$10"], ["longest", "-"]])
+        self.assertEqual(self.stdout, "id       cost\na b       $10\nlongest     -\n")
+
     def test_a_closed_stdout_is_noticed_before_anything_is_sent(self):
         shown = Output(support.context(stdout=None), "chat")
         for notice in (shown.check_stdout, lambda: shown.line("a"), shown.document):
@@ -200,6 +204,30 @@ class Stderr(Shown):
                     getattr(self.make(**({mode: True} if mode else {})), kind)(*arguments)
                     self.assertEqual(self.stderr, line if mode in modes else "")
                     self.assertEqual(self.stdout, "")
+
+    def test_a_warning_is_said_once(self):
+        shown = self.make()
+        for text in ("a", "b", "a"):
+            shown.warning(text)
+        self.assertEqual(self.stderr, "[warning] a\n[warning] b\n")
+
+    def test_usage_is_told_and_kept_as_it_came_and_shows_whole_numbers_alone(self):
+        for usage, line in (
+            ({"prompt_tokens": 1, "output_tokens": 2, "total_tokens": True}, "[usage] prompt=1 output=2 model=None\n"),
+            ({"input_tokens": "3"}, "[usage] model=None\n"),
+            ([1], ""),
+        ):
+            with self.subTest(usage=usage):
+                shown = self.make()
+                shown.usage(usage)
+                self.assertEqual((self.stderr, shown.report["usage"]), (line, usage if line else None))
+
+    def test_a_cost_has_a_source_where_it_is_known(self):
+        for usd, source, line in (("0.1", "gateway", "$0.1 (gateway)"), (None, None, "unknown")):
+            shown = self.make()
+            shown.cost(usd)
+            self.assertEqual(self.stderr, f"[cost] {line}\n")
+            self.assertEqual(shown.report["cost"], {"usd": usd, "source": source})
 
     def test_stderr_is_inert_and_without_the_key_everywhere(self):
         for terminal in (False, True):

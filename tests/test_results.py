@@ -194,6 +194,20 @@ class Completed(TaskCase):
         for name in (image, answer):
             self.assertIn(os.path.join(self.state, name), result.err)
 
+    def test_what_is_no_answer_is_asked_for_again_and_not_kept(self):
+        for data in (b"<html>sorry</html>", b'{"status": "completed"', b"[1]"):
+            with self.subTest(data):
+                self.fresh()
+                self.assertQuietly(0, self.run_on(reply(200, data), reply(200, DONE)))
+                self.assertEqual(self.methods(), ["POST", "GET", "GET"])
+                self.assertEqual(self.kept(), [])
+
+    def test_a_dash_puts_the_image_on_stdout_and_keeps_nothing(self):
+        result = self.run_on(reply(200, DONE), argv=("-o", "-"))
+        self.assertQuietly(0, result)
+        self.assertTrue(result.out == BIG, "stdout has something else")
+        self.assertEqual(self.kept(), [])
+
     def test_usage_and_cost_are_the_gateways_or_unknown(self):
         usage = {"input_tokens": 10, "output_tokens": 272, "total_tokens": 282}
         for fields, cost in ((usage, None), (usage | {"cost": "0.0200"}, "0.0200"), (usage | {"cost": "much"}, None)):
@@ -309,6 +323,23 @@ class Places(TaskCase):
         self.assertEqual(self.gateway.requests, [])
         self.assertQuietly(0, self.image("--resume", "-o", "y.png"))
         self.assertHolds("y.png", self.gateway.tasks.image)
+
+    def test_where_no_disk_takes_the_image_the_answer_is_kept_and_resumed_from(self):
+        patch = mock.patch("alltoken_call.files.part_of", side_effect=OSError(errno.ENOSPC, "No space left on device"))
+
+        def step(exchange):
+            patch.start()
+            exchange.reply(200, DONE)
+
+        self.gateway.on(GET_IMAGE, step, RETRIEVED)
+        result = self.image("x", "-o", "x.png")
+        patch.stop()
+        self.assertQuietly(13, result)
+        self.assertIn("No space left on device", result.err)
+        self.assertResumable(result, "image", IGEN)
+        self.assertQuietly(0, self.image("--resume"))
+        self.assertHolds("x.png", BIG)
+        self.assertEqual(len(self.gets()), 1)
 
     def test_an_image_that_can_be_put_nowhere_stays_where_it_was_made(self):
         self.gateway.on(GET_IMAGE, reply(200, DONE))

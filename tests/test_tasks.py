@@ -296,6 +296,13 @@ class Ids(TaskCase):
                 self.assertQuietly(2, self.call(*argv))
         self.assertEqual(self.gateway.requests, [])
 
+    def test_an_id_that_begins_like_an_option_is_resumed_by_the_line_that_was_told(self):
+        self.gateway.on(IMAGE, reply(202, {"id": "-rf", "status": "queued"}))
+        told = self.image("x", "--detach")
+        self.assertIn("alltoken-call image --resume=-rf  # ", told.err)
+        self.gateway.on("GET /v1/images/generations/-rf", reply(200, document(entry(png()))))
+        self.assertQuietly(0, self.image("--resume=-rf"))
+
     def test_the_id_may_stand_under_task_id(self):
         self.gateway.on(IMAGE, reply(200, {"task_id": "igen_x", "status": "queued"}))
         self.gateway.on("GET /v1/images/generations/igen_x", reply(200, document(entry(png()))))
