@@ -150,6 +150,7 @@ class Completed(TaskCase):
                 self.fresh()
                 result = self.run_on(reply(200, b'{"status": "completed"%s}' % data))
                 self.assertQuietly(11, result)
+                self.assertIn("[error] no_image: ", result.err)
                 self.assertPlace()
                 (kept,) = self.kept()
                 self.assertIn(os.path.join(self.state, kept), result.err)
@@ -451,6 +452,15 @@ class Places(TaskCase):
         self.assertQuietly(0, self.image("x", "-o", "x.png", HOME=None, XDG_STATE_HOME=None))
         self.assertHolds("x.png", self.gateway.tasks.image)
         self.assertPlace(kept, "x.png")
+
+    def test_without_a_home_and_an_output_the_temporary_directory_serves(self):
+        self.gateway.on(GET_IMAGE, cut(DONE, 100_000), RETRIEVED)
+        os.mkdir(os.path.join(self.folder, "tmp"))
+        with mock.patch("tempfile.tempdir", os.path.join(self.folder, "tmp")):
+            result = self.image("x", "-o", "-", HOME=None, XDG_STATE_HOME=None)
+        self.assertQuietly(11, result)
+        self.assertPlace()
+        self.assertRegex(result.err, rf"kept in {self.folder}/tmp/{IGEN}\.\w+\.json")
 
     def test_an_answer_that_no_disk_takes_is_still_saved_where_the_image_fits(self):
         with mock.patch("alltoken_call.spool.files.make_private", side_effect=OSError(30, "Read-only file system")):
