@@ -15,7 +15,7 @@ import urllib.error
 import zlib
 from unittest import mock
 
-from alltoken_call import connection
+from alltoken_call import connection, response
 from alltoken_call.errors import NetworkError
 from alltoken_call.exchange import Exchange
 
@@ -110,6 +110,22 @@ class Cuts(Case):
                 result = self.chat("hi", "--no-stream")
                 self.assertQuietly(status, result)
                 self.assertEqual((result.out, self.asked()), (b"" if status else b"hi\n", 1))
+
+    def test_an_answer_that_is_no_json_object_or_too_large_is_status_3_and_a_list_is_one(self):
+        for data, largest, status, told in (
+            (b'[{"id": "one"}]', 99, 0, "1 model"),
+            (b' \n[{"id": "one"}]', 99, 0, "1 model"),
+            (b"<html>", 99, 3, r"\(200\) is not a JSON object\nrequest_id: req_raw\nis ALLTOKEN_BASE_URL right"),
+            (b"[1, 2", 99, 3, "is not a JSON object"),
+            (b'[{"id": "one"}]', 15, 0, "1 model"),
+            (b'[{"id": "one"}]', 14, 3, "larger than 14 bytes"),
+        ):
+            with self.subTest(data, largest=largest), mock.patch.object(response, "LARGEST_JSON", largest):
+                self.gateway.on("GET /v1/models", raw(HEAD + b"\r\n" + data))
+                result = self.call("models")
+                self.assertQuietly(status, result)
+                self.assertEqual(result.out, b"" if status else b"one\n")
+                self.assertRegex(result.err, told)
 
     def test_an_answer_that_is_cut_is_asked_for_again_where_that_costs_nothing(self):
         listed = b'{"data": [{"id": "one"}]}'

@@ -203,6 +203,10 @@ class Estimates(CostCase):
                 self.assertQuietly(2, self.cost(*argv))
                 self.assertEqual(self.gateway.requests, [])
 
+    def test_a_closed_stdout_is_noticed_before_anything_is_sent(self):
+        self.assertQuietly(13, self.shell('"$@" >&-', "cost", "gpt-5.4-mini", "1", "2"))
+        self.assertEqual(self.gateway.requests, [])
+
     def test_a_name_with_a_slash_is_one_segment(self):
         self.gateway.on("GET /api-account/models/vendor%2Fm%3Fx", reply(200, {"input_price": 1, "output_price": 1}))
         self.assertQuietly(0, self.cost("vendor/m?x", "1", "1"))

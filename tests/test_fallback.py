@@ -89,13 +89,13 @@ class Fallback(Case):
         self.assertRegex(result.err, "deepseek-v3.2|gpt-5.4")
 
     def test_a_search_chooses_among_those_that_search(self):
-        models = ("gpt-5.4-mini", "deepseek-v3.2", "qwen3.6-plus")
+        models = ("gpt-5.4-mini", "deepseek-v3.2", "deepseek-v3.1", "qwen3.6-plus", "qwen3.6-flash")
         self.gateway.on(LIST, reply(200, {"data": [{"id": name} for name in models]}))
         prices = {"input_price": 1, "output_price": 1}
         self.gateway.on(CATALOG, reply(200, [{"id": name} | prices for name in ("deepseek-v4-pro", *models)]))
         self.serve_only()
         self.assertQuietly(5, self.call("search", "q"))
-        self.assertEqual(self.tried(), ["deepseek-v4-pro", "deepseek-v3.2", "qwen3.6-plus"])
+        self.assertEqual(self.tried(), ["deepseek-v4-pro", "deepseek-v3.1", "qwen3.6-flash"])
 
     def test_without_prices_nothing_is_chosen_and_candidates_are_named(self):
         priceless = [{"id": "gpt-5.4-mini"}, {"id": "gpt-5.4-nano"}]

@@ -151,6 +151,10 @@ class Replacing(Case):
             self.assertIn("No space left", caught.exception.message)
             self.assertEqual((self.read("old"), os.listdir(self.folder)), (b"old", ["old"]))
 
+    def test_a_place_without_a_directory_is_refused_by_the_check(self):
+        with self.assertRaises(OutputError):
+            files.check_replaceable(self.path("missing", "thread.json"))
+
     def test_a_write_protected_file_is_refused_by_the_check(self):
         with mock.patch("os.access", return_value=False), self.assertRaises(OutputError):
             files.check_replaceable(self.file("old", mode=0o400))

@@ -124,6 +124,11 @@ class Lists(ModelsCase):
                 self.assertQuietly(2, self.models(*argv))
                 self.assertEqual(self.gateway.requests, [])
 
+    def test_a_closed_stdout_is_noticed_before_anything_is_sent(self):
+        for words in ([], ["-l"], ["gpt-5.4-mini"]):
+            self.assertQuietly(13, self.shell('"$@" >&-', "models", *words))
+        self.assertEqual(self.gateway.requests, [])
+
     def test_a_dry_run_shows_the_request(self):
         for argv, path in (
             ((), "/v1/models"),

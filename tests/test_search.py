@@ -143,6 +143,10 @@ class Requests(SearchCase):
         self.assertEqual({name: document[name] for name in expected}, expected)
         self.assertEqual(document["cost"], {"usd": "0.0000188000", "source": "gateway"})
 
+    def test_a_closed_stdout_is_noticed_before_anything_is_sent(self):
+        self.assertQuietly(13, self.shell('"$@" >&-', "search", "q"))
+        self.assertEqual(self.gateway.requests, [])
+
     def test_a_dry_run_shows_the_request_and_needs_no_key(self):
         result = self.search("--dry-run", "q", ALLTOKEN_API_KEY=None)
         self.assertQuietly(0, result)

@@ -117,6 +117,7 @@ class Skill(Case):
             self.assertNotIn("\n", front(text)["description"])
             line = re.search(rf"^alltoken-call {command} .*$", text, re.MULTILINE)
             self.assertIsNotNone(line)
+            self.assertEqual(line[0].endswith(" - <<'EOF'"), command not in ("models", "cost"))
             for option in re.findall(r"(?<!\S)\[?(--?[a-z-]+)", line[0]):
                 self.assertIn(option, options_of(cli.command_parser(command)))
 

@@ -303,6 +303,12 @@ class Ids(TaskCase):
         self.gateway.on("GET /v1/images/generations/-rf", reply(200, document(entry(png()))))
         self.assertQuietly(0, self.image("--resume=-rf"))
 
+    def test_an_id_that_the_gateway_does_not_know_is_not_found_and_no_longer_resumed(self):
+        for command in ("image", "video"):
+            result = self.call(command, "--resume", "unknown", "--json")
+            self.assertQuietly(1, result)
+            self.assertEqual((result.document["status"], result.document["resume"]), ("not_found", None))
+
     def test_the_id_may_stand_under_task_id(self):
         self.gateway.on(IMAGE, reply(200, {"task_id": "igen_x", "status": "queued"}))
         self.gateway.on("GET /v1/images/generations/igen_x", reply(200, document(entry(png()))))
