@@ -37,7 +37,7 @@ class _Parallel(unittest.TestSuite):
         if cores == 1 or debug or len(self.modules) == 1:
             return super().run(result, debug)
         fork = multiprocessing.get_context("fork")  # what was loaded is there already
-        with concurrent.futures.ProcessPoolExecutor(cores, fork) as pool:
+        with concurrent.futures.ProcessPoolExecutor(cores + 1, fork) as pool:  # a third of the time is waiting
             for count, outcomes in pool.map(_run, range(len(self.modules))):
                 result.testsRun += count
                 for name, pairs in outcomes.items():

@@ -280,6 +280,28 @@ class Thread(Case):
                 self.assertEqual(file.read(), before)
         self.assertEqual(sorted(os.listdir(self.folder)), ["state", "thread.json"])
 
+    def test_what_is_no_regular_file_is_refused_unsent_and_stays_what_it_is(self):
+        os.mkfifo(self.path)
+        for path in (self.path, "/dev/null", self.folder):
+            with self.subTest(path):
+                self.assertQuietly(2, self.chat("a", "--thread", path))
+                self.assertFalse(os.path.isfile(path))
+        self.assertEqual(self.asked(), 0)
+
+    def test_a_turn_that_another_run_has_written_meanwhile_is_not_overwritten(self):
+        def step(exchange):
+            os.replace(self.file("other.json", b"[]"), self.path)
+            stream(frames("hi") + DONE)(exchange)
+
+        self.file("thread.json", b"[]")
+        self.gateway.on(CHAT, step)
+        result = self.chat("a", "--thread", self.path)
+        self.assertQuietly(13, result)
+        self.assertEqual(result.out, b"hi\n")
+        self.assertIn("another run has written", result.err)
+        with open(self.path, "rb") as file:
+            self.assertEqual(file.read(), b"[]")
+
     def test_a_dry_run_writes_no_thread(self):
         self.body("a", "--thread", self.path)
         self.assertFalse(os.path.exists(self.path))

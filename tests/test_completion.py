@@ -190,6 +190,16 @@ class Whole(Case):
         self.gateway.on(CHAT, stream(frames("hi") + DONE, "hold"))
         self.assertEqual(self.chat("hi", "--max-wait", "0.2").status, 0)
 
+    def test_the_cost_of_a_request_whose_answer_never_came_is_said_to_be_unknown(self):
+        self.gateway.on(CHAT, raw(b"", then="reset"))
+        result = self.chat("hi")
+        self.assertQuietly(3, result)
+        self.assertIn("[cost] unknown\n", result.err)
+        self.assertIn("it may have been answered, and billed", result.err)
+        result = self.chat("hi", ALLTOKEN_BASE_URL="http://127.0.0.1:1")
+        self.assertQuietly(3, result)
+        self.assertNotIn("[cost]", result.err)
+
     def test_what_is_no_completion_is_status_3(self):
         for answer in (
             b"",

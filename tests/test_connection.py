@@ -158,13 +158,13 @@ class Failures(unittest.TestCase):
             (end, False, "tls", False, "TLS failed: handshake"),
             (certificate, False, "tls", False, "not trusted: expired"),
             (http.client.BadStatusLine("x"), True, "protocol", False, "BadStatusLine"),
-            (ConnectionRefusedError(111, "refused"), False, "unreachable", True, "cannot connect: refused"),
-            (OSError(), False, "unreachable", True, "cannot connect: OSError"),
+            (ConnectionRefusedError(111, "refused"), False, "unreachable", True, "cannot connect to h: refused"),
+            (OSError(), False, "unreachable", True, "cannot connect to h: OSError"),
             (ValueError("Bearer secret"), False, "protocol", False, "ValueError"),
         ):
             for raised in (error, urllib.error.URLError(error)):
                 with self.subTest(error=raised, sent=sent):
-                    exchange = Exchange(lambda: 0.0, 40.0, math.inf)
+                    exchange = Exchange(lambda: 0.0, 40.0, math.inf, "h")
                     exchange.sent = sent
                     with self.assertRaises(NetworkError) as caught, exchange.mapped():
                         raise raised
@@ -175,15 +175,15 @@ class Failures(unittest.TestCase):
 
     def test_the_patience_is_the_silence_or_what_the_deadline_leaves(self):
         for silence, deadline, patience in ((5.0, 9.0, 5.0), (5.0, 3.0, 2.0)):
-            self.assertEqual(Exchange(lambda: 1.0, silence, deadline).patience(), patience)
-        exchange = Exchange(lambda: 1.0, 5.0, 1.0)
+            self.assertEqual(Exchange(lambda: 1.0, silence, deadline, "h").patience(), patience)
+        exchange = Exchange(lambda: 1.0, 5.0, 1.0, "h")
         with self.assertRaises(NetworkError) as caught, exchange.mapped():
             exchange.patience()
         self.assertEqual(caught.exception.code, "max_wait")
 
     def test_each_block_that_is_sent_has_the_patience_of_its_instant(self):
         sock, now = mock.Mock(), iter((1.0, 3.0))
-        body = connection._Socket(sock, Exchange(lambda: next(now), 60.0, 9.0))
+        body = connection._Socket(sock, Exchange(lambda: next(now), 60.0, 9.0, "h"))
         for _ in range(2):
             body.sendall(b"x")
         self.assertEqual([call.args for call in sock.settimeout.call_args_list], [(8.0,), (6.0,)])
@@ -191,7 +191,7 @@ class Failures(unittest.TestCase):
     def test_nothing_more_is_sent_to_who_has_hung_up(self):
         for error in (BrokenPipeError, ConnectionResetError):
             sock = mock.Mock(**{"sendall.side_effect": error})
-            body = connection._Socket(sock, Exchange(lambda: 0.0, 1.0, math.inf))
+            body = connection._Socket(sock, Exchange(lambda: 0.0, 1.0, math.inf, "h"))
             for _ in range(2):
                 body.sendall(b"x")
             self.assertEqual(sock.sendall.call_count, 1)

@@ -54,10 +54,16 @@ class Downloads(TaskCase):
         self.assertHolds("x.mp4", data)
         self.assertPlace("x.mp4")
 
+    def test_where_no_length_was_told_a_cut_looks_like_the_end_and_is_warned_of(self):
+        self.run_on(send(DATA, length="none"))
+        self.assertWhole()
+        self.assertIn("[warning] the server told no length", self.result.err)
+
     def test_a_file_is_put_in_place_whole_and_the_key_stays_at_home(self):
         self.run_on(ranged())
         self.assertWhole()
         self.assertEqual(self.result.out, b"x.mp4\n")
+        self.assertNotIn("[warning]", self.result.err)
         self.assertEqual(len(self.asked()), 1)
         self.assertNotIn("Authorization", self.asked()[0].headers)
         self.assertNotIn(self.environ["ALLTOKEN_API_KEY"], str(self.asked()[0].headers))

@@ -70,6 +70,17 @@ class Fallback(Case):
                 self.assertIn(f"model={serving}", result.err)
                 self.assertEqual(result.sleeps, [])
 
+    def test_a_list_goes_on_behind_an_id_that_does_not_exist_and_never_asks_the_same_model_again(self):
+        def step(exchange: Exchange) -> None:
+            known = {"gpt-5.4-mini": FAILED, "glm-5.1": stream(frames("hi") + DONE)}
+            known.get(exchange.json["model"], refuse(404, "model_not_found"))(exchange)
+
+        self.gateway.on(CHAT, step)
+        result = self.chat("hi", "--fallback", "gpt-5.4-mini,nope,glm-5.1")
+        self.assertEqual((result.status, self.tried()), (0, ["gpt-5.4-mini", "nope", "glm-5.1"]), result.err)
+        self.assertIn("there is no nope; asking glm-5.1", result.err)
+        self.assertEqual(self.chat("hi", "-m", "nope", "--fallback", "glm-5.1").status, 1)
+
     def test_json_names_the_model_asked_after_the_fallback(self):
         self.serve_only("gpt-5.4-nano")
         self.assertEqual(self.chat("hi", "--json").document["model"], "gpt-5.4-nano")

@@ -8,7 +8,7 @@ import unittest
 from unittest import mock
 
 from alltoken_call import files
-from alltoken_call.errors import OutputError
+from alltoken_call.errors import OutputError, UsageError
 
 
 class Case(unittest.TestCase):
@@ -32,6 +32,19 @@ class Case(unittest.TestCase):
 
     def mode(self, *names):
         return stat.S_IMODE(os.stat(self.path(*names)).st_mode)
+
+
+class Inputs(Case):
+    def test_an_input_is_bounded_also_where_it_has_no_end(self):
+        with mock.patch.object(files, "LARGEST_INPUT", 3 << 20):
+            with self.assertRaisesRegex(UsageError, "larger than 3,145,728 bytes"):
+                files.read_input("/dev/zero")
+            self.assertEqual(len(files.read_input(self.file("x", bytes(3 << 20)))), 3 << 20)
+
+    def test_what_cannot_be_read_is_wrong_usage(self):
+        for path in (self.path("missing"), self.folder):
+            with self.assertRaisesRegex(UsageError, "cannot read"):
+                files.read_input(path)
 
 
 class Folders(Case):

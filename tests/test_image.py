@@ -264,6 +264,18 @@ class Places(TaskCase):
             self.assertEqual(file.read(), "141\n", done.err)
         self.assertHolds(os.path.join(self.state, self.kept()[0]), self.gateway.tasks.image)
 
+    def test_a_detached_task_is_told_of_where_stdout_is_full(self):
+        with open("/dev/full", "wb") as full:
+            done = self.execute("image", "x", "--detach", stdout=full)
+        self.assertQuietly(13, done)
+        self.assertIn(f"image --resume {IGEN}", done.err)
+
+    def test_fewer_images_than_were_asked_for_are_told(self):
+        self.gateway.on(GET_IMAGE, reply(200, document(entry(png()))))
+        result = self.image("x", "-n", "2", "-o", "x.png")
+        self.assertQuietly(0, result)
+        self.assertIn("[warning] 2 image(s) were asked for, 1 came\n", result.err)
+
     def test_a_full_stdout_loses_no_image(self):
         with open("/dev/full", "wb") as full:
             done = self.execute("image", "x", "-o", "-", stdout=full)

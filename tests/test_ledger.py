@@ -320,6 +320,18 @@ class TaskRows(LedgerCase):
                 self.assertTrue(os.path.exists(target))
                 self.assertEqual(self.rows(), [])
 
+    @unittest.skipUnless(hasattr(os, "mkfifo"), "named pipes of POSIX")
+    def test_what_is_no_regular_file_is_no_ledger_and_nothing_is_left_beside_it(self):
+        place = os.path.join(self.folder, "place")
+        os.mkdir(place)
+        os.mkfifo(os.path.join(place, "pipe"))
+        for name in ("pipe", ""):
+            result = self.chat("hi", ALLTOKEN_LEDGER=os.path.join(place, name))
+            self.assertQuietly(0, result)
+            self.assertEqual(result.err.count("[warning]"), 1)
+            self.assertIn("is no regular file", result.err)
+        self.assertEqual(os.listdir(place), ["pipe"])
+
 
 class Processes(LedgerCase):
     def test_forty_at_once_leave_forty_rows_and_say_nothing_of_it(self):

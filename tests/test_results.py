@@ -468,6 +468,29 @@ class Places(TaskCase):
             self.assertQuietly(0, self.image("x", "-o", "x.png"))
         self.assertHolds("x.png", BIG)
 
+    def test_a_state_directory_that_fills_up_keeps_no_half_and_the_image_has_a_name_of_its_own_elsewhere(self):
+        def half(source, target):
+            with open(source, "rb") as whole, open(target, "wb") as file:
+                file.write(whole.read()[:1000])
+                if os.path.dirname(target) == self.state:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                file.write(whole.read())
+            os.unlink(source)
+
+        def step(exchange):
+            os.mkdir("x.png")
+            exchange.reply(200, DONE)
+
+        self.gateway.on(GET_IMAGE, step)
+        with mock.patch("shutil.move", lambda *paths: half(*paths) if "state" in paths[1] else os.rename(*paths)):
+            result = self.image("x", "-o", "x.png", "--json")
+        self.assertQuietly(13, result)
+        (path,) = result.document["files"]
+        self.assertRegex(path, r"\Ax-[0-9a-f]{8}\.png\Z")
+        self.assertEqual(os.stat(path).st_mode & 0o777, 0o600)
+        self.assertHolds(path, BIG)
+        self.assertEqual(self.kept(), [])
+
     def test_an_earlier_answer_that_another_run_has_just_removed_is_asked_for(self):
         task_id = self.image("x", "--detach", "-o", "x.png").out.decode().strip()
         gone = os.path.join(self.state, "spool", f"{task_id}.00000000.json")
@@ -533,6 +556,7 @@ class Held(TaskCase):
         with mock.patch("alltoken_call.tasks.GRACE", 0.005):  # is for what comes before the first byte
             result = self.image("x", "-o", "x.png", signals=True)
         self.assertQuietly(130, result)
+        self.assertIn("[status] stopping as soon as what is arriving is saved\n", result.err)
         self.assertResumable(result, "image", IGEN)
         self.gateway.requests.clear()
         self.assertQuietly(0, self.image("--resume"))

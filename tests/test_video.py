@@ -309,6 +309,29 @@ class Tasks(TaskCase):
                 self.assertQuietly(0, result)
                 self.assertEqual(result.out.count(b"\n"), lines)
 
+    def test_what_is_no_list_of_tasks_is_never_an_empty_one(self):
+        for answer in ({"items": {"a": 1}}, {"object": "list"}, {"data": "x"}):
+            with self.subTest(answer):
+                self.gateway.on(f"GET {VIDEOS}", reply(200, answer))
+                self.assertQuietly(3, self.video("--list"))
+        for answer in ({"data": [{"id": "vgen_1"}]}, [{"id": "vgen_1"}]):
+            with self.subTest(answer):
+                self.gateway.on(f"GET {VIDEOS}", reply(200, answer))
+                self.assertTrue(self.video("--list").out.startswith(b"vgen_1"))
+
+    def test_a_full_stdout_is_told_with_where_the_clip_is(self):
+        with open("/dev/full", "wb") as full:
+            done = self.execute("video", "waves", stdout=full)
+        self.assertQuietly(13, done)
+        self.assertIn(f"the clip is at {self.gateway.url}/", done.err)
+
+    def test_a_url_that_has_expired_is_told(self):
+        self.gateway.on(f"GET {VIDEOS}/{VGEN}", reply(200, DONE | {"is_expired": True}))
+        self.assertIn("[warning] the gateway says that this URL has expired", self.video("waves").err)
+
+    def test_content_that_is_no_list_has_no_place_for_frames(self):
+        self.assertQuietly(2, self.video("waves", "-p", "content=x", "--first-frame", "https://a.example/a.png"))
+
     def test_a_list_in_json_has_the_tasks_as_they_came(self):
         items = [{"id": "vgen_1", "status": "odd", "extra": {"a": [1]}}]
         self.gateway.on(f"GET {VIDEOS}", reply(200, {"items": items, "total": 1}))
