@@ -34,7 +34,7 @@ def download(url: str, file: BinaryIO, transport: Transport, context: Context, o
     mark = None  # what tells one version of the file from another: its strong ETag
     while True:
         try:
-            response = _open(url, transport, file.tell() if mark else 0, mark)
+            response = _open(url, transport, file.tell(), mark)
             try:
                 mark = _copy(response, file, output, mark)
                 return file.tell()

@@ -4,7 +4,6 @@
     ├── UsageError        2   refused here, before anything was sent
     ├── KeyProblem        4   the key is missing or malformed
     ├── NetworkError      3   no answer, or not one of this protocol
-    │   ├── Silence           nothing came for --timeout seconds
     │   └── DeadlineError     --max-wait is over
     ├── ApiError              the gateway said no; its HTTP status decides
     └── OutputError      13   the result cannot be written here
@@ -94,13 +93,6 @@ class NetworkError(CallError):
 
     status = ExitStatus.NETWORK
     code = "network"
-
-
-class Silence(NetworkError):
-    """The connection said nothing for longer than --timeout."""
-
-    code = "timeout"
-    passing = True
 
 
 class DeadlineError(NetworkError):

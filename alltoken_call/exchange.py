@@ -7,7 +7,7 @@ import http.client
 import ssl
 import urllib.error
 
-from .errors import DeadlineError, NetworkError, Silence
+from .errors import DeadlineError, NetworkError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -52,7 +52,8 @@ class Exchange:
                 what = f"answer for {self.silence:g} s"
                 if not self.sent:
                     what = f"connection within {min(self.silence, CONNECT_PATIENCE):g} s"
-                result = Silence(f"no {what}", hint="--timeout SECONDS waits longer" if self.sent else None)
+                hint = "--timeout SECONDS waits longer" if self.sent else None
+                result = NetworkError(f"no {what}", code="timeout", hint=hint)
         elif self.sent and isinstance(cause, (http.client.IncompleteRead, ConnectionError, ssl.SSLEOFError)):
             result = NetworkError("the connection was closed before the answer was complete", code="connection_lost")
         elif isinstance(cause, ssl.SSLCertVerificationError):

@@ -58,11 +58,9 @@ def make_private(folder: str) -> None:
     """
     missing = []
     folder = os.path.abspath(folder)
-    while not os.path.isdir(folder):
+    while not os.path.isdir(folder) and folder != os.path.dirname(folder):
         missing.append(folder)
-        folder, last = os.path.dirname(folder), folder
-        if folder == last:
-            break
+        folder = os.path.dirname(folder)
     for path in reversed(missing):
         with contextlib.suppress(FileExistsError):  # another process was faster
             os.mkdir(path, 0o700)

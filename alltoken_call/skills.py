@@ -49,7 +49,7 @@ def install(directory: str, context: Context, output: Output) -> None:
             files.make_private(os.path.dirname(path))
             files.replace(path, _text(command, context.program).encode())
         except (OSError, OutputError) as error:
-            failed.append(f"cannot write {path}: {getattr(error, 'strerror', None) or error}")
+            failed.append(error.message if isinstance(error, OutputError) else f"cannot write {path}: {error.strerror}")
             continue
         output.line(path)
     if failed:

@@ -244,7 +244,7 @@ class Tasks:
         gone = {404: "not_found", 410: "gone"}.get(error.http or 0)
         if gone:
             row = ledger.look_up(self._context, self._output, *self._named())
-            if row.get("status") == "completed" and row.get("output"):
+            if row.get("status") == "completed" and row.get("output") not in (None, "-"):
                 error.hint = f"another run has saved it: {row['output']}"
             elif error.http == 404:
                 error.hint = "the gateway does not know this task"

@@ -93,7 +93,6 @@ class Tree(unittest.TestCase):
             (errors.UsageError, ExitStatus.USAGE, "usage", False),
             (errors.KeyProblem, ExitStatus.KEY, "api_key", False),
             (errors.NetworkError, ExitStatus.NETWORK, "network", False),
-            (errors.Silence, ExitStatus.NETWORK, "timeout", True),
             (errors.DeadlineError, ExitStatus.NETWORK, "max_wait", False),
             (errors.OutputError, ExitStatus.CANNOT_WRITE, "cannot_write", False),
         ):
