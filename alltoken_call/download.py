@@ -7,7 +7,7 @@ from urllib.parse import urljoin
 
 from . import retry
 from .errors import ApiError, CallError, ExitStatus, NetworkError
-from .output import one_line
+from .text import one_line
 from .transport import allowed_url
 
 TYPE_CHECKING = False

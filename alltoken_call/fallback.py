@@ -9,7 +9,7 @@ import re
 
 from .completion import ask
 from .errors import ApiError, NetworkError
-from .output import one_line
+from .text import one_line
 from .wire import text_of
 
 TYPE_CHECKING = False

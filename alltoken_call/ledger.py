@@ -92,11 +92,11 @@ def _run(path: str | None, statement: str, values: Sequence[Any], *, write: bool
 
     if path is None:
         raise LedgerError("the ledger has no place: HOME is not set")
-    if not os.path.isfile(path):
-        if os.path.exists(path):
-            raise LedgerError(f"the ledger {path} cannot be used: it is no regular file")
-        if not write:
-            return []
+    there = os.path.exists(path)
+    if there and not os.path.isfile(path):
+        raise LedgerError(f"the ledger {path} cannot be used: it is no regular file")
+    if not there and not write:
+        return []
     try:
         files.make_private(os.path.dirname(path) or ".")
         os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))  # SQLite's own mode would be 0644

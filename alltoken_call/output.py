@@ -11,6 +11,7 @@ import os
 
 from .context import is_terminal
 from .errors import CallError, ExitStatus, OutputError
+from .text import inert, one_line, redacted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,20 +19,6 @@ if TYPE_CHECKING:
 
     from .context import Context
 
-# C0 but newline and tab, DEL, C1, and the bidirectional controls (Unicode UAX #9 §2).
-_DRIVING = {
-    code: chr(code).encode("unicode_escape").decode("ascii")
-    for span in (
-        (0x00, 0x08),
-        (0x0B, 0x1F),
-        (0x7F, 0x9F),
-        (0x61C, 0x61C),
-        (0x200E, 0x200F),
-        (0x202A, 0x202E),
-        (0x2066, 0x2069),
-    )
-    for code in range(span[0], span[1] + 1)
-}
 _ALWAYS = ("ok", "command", "model", "usage", "cost", "request_id", "error")
 _COUNTS = {
     "prompt_tokens": "prompt",
@@ -41,22 +28,6 @@ _COUNTS = {
     "total_tokens": "total",
 }
 _COLOURS = {"error": "31", "warning": "33"}
-
-
-def inert(text: str) -> str:
-    """`text` with every character that could drive a terminal escaped."""
-    return text.translate(_DRIVING)
-
-
-def one_line(text: str, limit: int = 1000) -> str:
-    """A remote text as part of a line of ours: no line breaks with which it could pose as another line."""
-    text = " ".join(text.split())
-    return text if len(text) <= limit else text[: limit - 1] + "…"
-
-
-def redacted(text: str, secret: str) -> str:
-    """`text` without `secret`, which gateways like to quote in errors. A secret of under 6 characters is none."""
-    return text.replace(secret, "[key]") if len(secret) >= 6 else text
 
 
 class Output:

@@ -11,8 +11,8 @@ from . import config, retry
 from .connection import open_url
 from .errors import ApiError, ExitStatus, NetworkError
 from .exchange import Exchange
-from .output import one_line, redacted
 from .response import Response
+from .text import one_line, redacted
 from .wire import object_of, text_of
 
 TYPE_CHECKING = False

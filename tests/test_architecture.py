@@ -7,9 +7,9 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent.parent / "alltoken_call"
 FLOORS = {
-    0: ("", "errors", "config", "context", "sse", "chunked", "retry", "options", "wire", "exchange"),
+    0: ("", "errors", "config", "context", "sse", "chunked", "retry", "options", "wire", "exchange", "text"),
     1: ("output", "response", "connection", "transport", "files", "download", "spool", "pricing", "ledger"),
-    2: ("completion", "fallback", "prompt", "tasks", "uploads", "results"),
+    2: ("completion", "fallback", "prompt", "tasks", "resume", "uploads", "results"),
     3: (
         "commands",
         "skills",

@@ -6,15 +6,14 @@ import os
 import threading
 import unittest
 
-from alltoken_call import output
 from alltoken_call.errors import ApiError, CallError, ExitStatus, OutputError, UsageError
 from alltoken_call.output import Output
+from alltoken_call.text import inert
 
 from . import support
+from .test_text import DRIVING
 
 KEY = "loopback-test-key"
-DRIVING = [*range(9), *range(0x0B, 0x20), *range(0x7F, 0xA0), 0x61C, 0x200E, 0x200F]
-DRIVING += [*range(0x202A, 0x202F), *range(0x2066, 0x206A)]
 
 
 class Shown(unittest.TestCase):
@@ -35,34 +34,6 @@ class Shown(unittest.TestCase):
     @property
     def stderr(self) -> str:
         return self.err.written.decode()
-
-
-class Texts(unittest.TestCase):
-    def test_every_character_that_could_drive_a_terminal_is_escaped_and_no_other(self):
-        changed = [code for code in range(0x3000) if output.inert(chr(code)) != chr(code)]
-        self.assertEqual(changed, DRIVING)
-
-    def test_an_escape_is_visible_ascii(self):
-        for text, shown in {"\x1b[2J": "\\x1b[2J", "a\rb": "a\\rb", "\x9b": "\\x9b", "\u202e": "\\u202e"}.items():
-            with self.subTest(shown):
-                self.assertEqual(output.inert(text), shown)
-
-    def test_one_line_has_no_line_breaks_and_an_end(self):
-        self.assertEqual(output.one_line("a\n [error] b\u2028\x85\r\n c "), "a [error] b c")
-        for text, limit, shown in (("abc", 3, "abc"), ("abcd", 3, "ab…"), ("abcd", 4, "abcd"), ("abcd", 1, "…")):
-            with self.subTest(text, limit=limit):
-                self.assertEqual(output.one_line(text, limit), shown)
-        self.assertEqual(output.one_line("x" * 1000), "x" * 1000)
-        self.assertEqual(output.one_line("x" * 1001), "x" * 999 + "…")
-
-    def test_a_secret_is_replaced_wherever_it_stands(self):
-        self.assertEqual(output.redacted(f"{KEY} is {KEY}!", KEY), "[key] is [key]!")
-        self.assertEqual(output.redacted("abcdef", "abcdef"), "[key]")
-
-    def test_what_is_too_short_for_a_secret_is_not_replaced(self):
-        for secret in ("", "a", "abcde"):
-            with self.subTest(secret):
-                self.assertEqual(output.redacted("abcdef", secret), "abcdef")
 
 
 class Stdout(Shown):
@@ -186,7 +157,7 @@ class Documents(Shown):
         text = "".join(map(chr, DRIVING))
         self.make(stdout_terminal=True).document(text)
         self.assertEqual(json.loads(self.stdout), text)
-        self.assertEqual(output.inert(self.stdout), self.stdout)
+        self.assertEqual(inert(self.stdout), self.stdout)
 
 
 class Stderr(Shown):

@@ -9,7 +9,7 @@ from decimal import Decimal, localcontext
 
 from .. import config, ledger, pricing
 from ..errors import CallError, UsageError
-from ..output import one_line
+from ..text import one_line
 from ..wire import segment
 
 TYPE_CHECKING = False

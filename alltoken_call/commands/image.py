@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from .. import config, files, options, prompt, tasks
+from .. import config, files, options, prompt, resume, tasks
 from ..errors import OutputError, UsageError
 from ..results import Results
 from ..transport import Transport
@@ -88,7 +88,7 @@ def _make(args: argparse.Namespace, context: Context, output: Output) -> None:
 def _resume(args: argparse.Namespace, context: Context, output: Output) -> None:
     if args.words:
         raise UsageError("--resume takes up a task that has its prompt already: no words go with it")
-    row = tasks.take_up(args, PATH, context, output)
+    row = resume.take_up(args, PATH, context, output)
     if row is None:
         return
     transport = Transport(context, output, args.timeout)

@@ -7,7 +7,7 @@ import json
 from .. import config, pricing
 from ..errors import UsageError
 from ..fallback import MODELS, is_chat
-from ..output import one_line
+from ..text import one_line
 from ..transport import Transport
 from ..wire import segment, text_of
 

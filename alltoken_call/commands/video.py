@@ -6,11 +6,11 @@ import contextlib
 import datetime as dt
 import os
 
-from .. import config, files, ledger, options, prompt, tasks
+from .. import config, files, ledger, options, prompt, resume, tasks
 from ..download import download
 from ..errors import CallError, ExitStatus, NetworkError, OutputError, UsageError
-from ..output import one_line
 from ..response import Response
+from ..text import one_line
 from ..transport import READING, Transport, allowed_url
 from ..uploads import LocalFile, upload
 from ..wire import segment, text_of
@@ -127,7 +127,7 @@ def _target(out: str | None, *, force: bool) -> str | None:
 
 
 def _resume(args: argparse.Namespace, context: Context, output: Output) -> None:
-    row = tasks.take_up(args, PATH, context, output)
+    row = resume.take_up(args, PATH, context, output)
     if row is None:
         return
     transport = Transport(context, output, args.timeout)
@@ -147,7 +147,7 @@ def _see_to(args: argparse.Namespace, context: Context, output: Output) -> None:
         if args.list:
             output.show_request("GET", config.base_url(context.environ) + LIST)
         else:
-            tasks.show_request("POST", PATH, context, output, "/cancel")
+            resume.show_request("POST", PATH, context, output, "/cancel")
         return
     transport = Transport(context, output, args.timeout)
     if args.list:
