@@ -97,7 +97,7 @@ def _copy(response: Response, file: BinaryIO, output: Output, asked: str | None)
     if response.status == 206:
         match = re.fullmatch(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18})", response.header("Content-Range") or "")
         start, total = (int(match[1]), int(match[3])) if match else (-1, None)
-        if not asked or start != file.tell() or not total:
+        if not asked or start != file.tell() or not total or response.header("ETag") not in (None, asked):
             raise NetworkError("the server sent another part than was asked for", code="range")
     elif length.isascii() and length.isdigit() and len(length) < 16 and not response.packed:
         total = int(length)

@@ -86,7 +86,8 @@ def entry(transport: Transport, model: str) -> dict[str, Any]:
     """What the public catalog says of one model. No key is sent. Raises as `Transport.get`; `CallError` with status 1
     where it does not know the model."""
     try:
-        document = transport.get(f"{CATALOG}/{segment(model)}")
+        # Dots alone would be another place in the URL, which no quoting changes.
+        document = {} if model in (".", "..") else transport.get(f"{CATALOG}/{segment(model)}")
     except ApiError as error:
         if error.http != 404:
             raise

@@ -70,6 +70,8 @@ class Results:
                 part.discard()
             if isinstance(error, CallError) and self._spool.kept:
                 told = f"what arrived is kept in {', '.join(self._spool.kept)}"
+                if self._spool.left:
+                    told += "; if another run is still receiving it, wait for that one"
                 error.hint = "; ".join(filter(None, [told, error.hint]))
             if not self._run.ended:
                 self._output.parting = self._run.resume_line(self._target)

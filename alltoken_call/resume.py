@@ -29,7 +29,8 @@ def take_up(args: argparse.Namespace, path: str, context: Context, output: Outpu
     row = ledger.look_up(context, output, command, args.resume)
     task_id = args.resume or row.get("task_id")
     if task_id is None:
-        raise CallError(f"no {command} task is left to resume", code="nothing_to_resume")
+        hint = None if output.ledger_works else "there is no ledger to ask: name the task's id"
+        raise CallError(f"no {command} task is left to resume", code="nothing_to_resume", hint=hint)
     if not is_id(task_id):
         raise UsageError(f"{task_id!r} is no task's id")
     output.report |= {"task_id": task_id, "model": row.get("model"), "status": row.get("status")}

@@ -106,7 +106,10 @@ def _zsh(options: dict[str, list[_Option]], about: dict[str, str], top: list[str
             "}",
             "# autoloaded from $fpath it is a function's body; evaluated, it has a function to register",
             'if [[ $funcstack[1] == _alltoken-call ]]; then _alltoken_call "$@"',
-            "else compdef _alltoken_call alltoken-call; fi",
+            "else",
+            "    (( $+functions[compdef] )) || { autoload -Uz compinit && compinit; }",
+            "    compdef _alltoken_call alltoken-call",
+            "fi",
         ]
     )
 

@@ -25,14 +25,18 @@ _SKILLS = {  # command: (what it does, its arguments before the words, what to s
     "search": (
         "Search the web with a model through AllToken",
         "[-m MODEL] -",
-        "the answer; only DeepSeek and Qwen search",
+        "the answer (only DeepSeek and Qwen search)",
     ),
     "models": (
         "List the models behind AllToken, with prices",
         "[--filter TEXT] [-l]",
         "ids or the table in a code block",
     ),
-    "cost": ("Tell what the last AllToken call cost, or a span of time", "[--since 7d]", "the figure, and its source"),
+    "cost": (
+        "Tell what the last AllToken call cost, what a span of time did, or what a call would",
+        "[--since 7d | MODEL PROMPT_TOKENS COMPLETION_TOKENS]",
+        "the figure, and its source",
+    ),
 }
 
 
@@ -66,8 +70,15 @@ def _is_ours(path: str) -> bool:
 def _text(command: str, program: list[str]) -> str:
     about, arguments, shown = _SKILLS[command]
     line = f"{shlex.join(program)} {command} {arguments}"
+    how, then = "Run this once, without what stands in brackets unless the user asked for it.", "."
     if arguments.endswith("-"):
         line += " <<'EOF'\nthe user's words\nEOF"
+        how = """\
+Run this once, with the user's words in the quoted here-document (never in the command line), and without the options
+in brackets that the user did not ask for. Where a line of the words is EOF itself, end it with another word."""
+        then = """\
+, then one line of tokens and cost from stderr. Exit status 8: run the resume command on the last line.
+9, 11 and 12: a new run may cost again, so ask first. 4: ALLTOKEN_API_KEY is missing or wrong; never ask for it here."""
     return f"""---
 name: alltoken-{command}
 description: {about}. Use it for /alltoken-{command} and "alltoken {command}".
@@ -78,16 +89,14 @@ allowed-tools: Bash
 
 {about}.
 
-Run this once, with the user's words in the quoted here-document (never in the command line), and without the options
-in brackets that the user did not ask for. Where a line of the words is EOF itself, end it with another word.
+{how}
 
 ```sh
 {line}
 ```
 
-Show {shown}, then one line of tokens and cost from stderr. Exit status 8: run the resume command on the last line.
-9, 11 and 12: a new run may cost again, so ask first. 4: ALLTOKEN_API_KEY is missing or wrong; never ask for it here.
-Others: show the message on stderr, which says what to do. Do not repeat a call by yourself.
+Show {shown}{then}
+Where the exit status is not 0, the message on stderr says what to do. Do not repeat a call by yourself.
 
 {MARK}
 """

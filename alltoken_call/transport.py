@@ -242,6 +242,7 @@ def allowed_url(url: str, base: str) -> bool:
     try:
         parts, home = urlsplit(url), urlsplit(base)
         host = parts.hostname
+        _ = parts.port  # raises where it is none
     except ValueError:
         return False
     local = parts.scheme == "http" and config.is_loopback(host) and config.is_loopback(home.hostname)

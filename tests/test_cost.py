@@ -211,6 +211,11 @@ class Estimates(CostCase):
         self.gateway.on("GET /api-account/models/vendor%2Fm%3Fx", reply(200, {"input_price": 1, "output_price": 1}))
         self.assertQuietly(0, self.cost("vendor/m?x", "1", "1"))
 
+    def test_a_name_of_dots_alone_is_no_place_in_a_url(self):
+        for name in (".", ".."):
+            self.assertQuietly(1, self.cost(name, "1", "1"))
+        self.assertEqual(self.gateway.requests, [])
+
     def test_a_dry_run_shows_the_request_and_sends_none(self):
         result = self.cost("gpt-5.4-mini", "1", "1", "--dry-run", ALLTOKEN_API_KEY=None)
         self.assertQuietly(0, result)

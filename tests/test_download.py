@@ -54,6 +54,15 @@ class Downloads(TaskCase):
         self.assertHolds("x.mp4", data)
         self.assertPlace("x.mp4")
 
+    def test_a_part_of_another_version_is_never_joined_to_what_came_before(self):
+        self.run_on(
+            send(DATA[:1000], length=len(DATA), ETag='"old"'),
+            send(DATA[1000:], status=206, ETag='"new"', Content_Range=f"bytes 1000-{len(DATA) - 1}/{len(DATA)}"),
+            send(DATA, ETag='"new"'),
+        )
+        self.assertWhole()
+        self.assertEqual(self.ranges(), [None, "bytes=1000-", None])
+
     def test_where_no_length_was_told_a_cut_looks_like_the_end_and_is_warned_of(self):
         self.run_on(send(DATA, length="none"))
         self.assertWhole()

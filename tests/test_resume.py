@@ -48,6 +48,13 @@ class Resuming(TaskCase):
             self.assertNotIn("[warning]", result.err)
         self.assertEqual(self.gateway.requests, [])
 
+    def test_the_comment_that_an_interactive_zsh_hands_on_is_no_prompt(self):
+        for command, suffix in (("image", "png"), ("video", "mp4")):
+            made = self.call(command, "x", "-o", f"x.{suffix}", "--detach")
+            line = made.err.splitlines()[-1]
+            self.assertIn(" # the task expires in 30 min", line)
+            self.assertQuietly(0, self.call(*line.split()[1:]))
+
     def test_words_together_with_resume_are_wrong_usage(self):
         self.detached()
         self.gateway.requests.clear()

@@ -35,7 +35,7 @@ class Completion(Case):
         # A Tab that starts the command would leave a trace.
         (self.root / "alltoken-call").write_text(f"#!/bin/sh\ntouch {self.root}/started\n")
         (self.root / "alltoken-call").chmod(0o755)
-        self.plain = {"PATH": f"{self.root}:{os.environ['PATH']}", "HOME": self.folder, "TERM": "dumb"}
+        self.plain = {"PATH": f"{self.root}:{os.environ.get('PATH', os.defpath)}", "HOME": self.folder, "TERM": "dumb"}
 
     def script(self, name: str) -> Path:
         result = self.call("--completion", name)

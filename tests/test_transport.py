@@ -300,6 +300,7 @@ class BaseUrl(Case):
             ("https://user:pw@x/y", remote, False),
             ("https:///y", remote, False),
             ("https://[x", remote, False),
+            ("https://x:99999/y", remote, False),
             ("/y", local, False),
         ):
             with self.subTest(url, base=base):

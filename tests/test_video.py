@@ -338,6 +338,11 @@ class Tasks(TaskCase):
         found = self.document_of(self.video("--list", "--json"), *VIDEO_KEYS)
         self.assertEqual(found["tasks"], items)
 
+    def test_a_cancel_that_is_refused_says_where_to_look(self):
+        for status in (404, 409):
+            self.gateway.on(CANCEL, refuse(status, "no"))
+            self.assertIn("video --list tells", self.video("--cancel", VGEN).err)
+
     def test_a_cancel_prints_the_new_status_and_leaves_nothing_to_resume(self):
         self.gateway.work = 100
         self.assertQuietly(0, self.video("waves", "--detach"))

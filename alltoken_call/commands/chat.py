@@ -36,7 +36,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     tuning.add_argument("-t", "--temperature", metavar="0-2", type=options.number(0, 2), help="0 is the most sober")
     tuning.add_argument("--max-tokens", metavar="N", type=options.positive, help="the longest answer")
     tuning.add_argument(
-        "--thinking", metavar="BUDGET", type=_budget, help="show the reasoning on stderr; a number after it: its tokens"
+        "--thinking",
+        metavar="[BUDGET]",
+        type=_budget,
+        help="show the reasoning on stderr; a number after it: its tokens",
     )
     add_answer_arguments(tuning)
 

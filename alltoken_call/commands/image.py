@@ -86,7 +86,7 @@ def _make(args: argparse.Namespace, context: Context, output: Output) -> None:
 
 
 def _resume(args: argparse.Namespace, context: Context, output: Output) -> None:
-    if args.words:
+    if args.words[:1] not in ([], ["#"]):  # zsh hands on the comment of the resume line that we print
         raise UsageError("--resume takes up a task that has its prompt already: no words go with it")
     row = resume.take_up(args, PATH, context, output)
     if row is None:

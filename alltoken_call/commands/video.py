@@ -8,7 +8,7 @@ import os
 
 from .. import config, files, ledger, options, prompt, resume, tasks
 from ..download import download
-from ..errors import CallError, ExitStatus, NetworkError, OutputError, UsageError
+from ..errors import ApiError, CallError, ExitStatus, NetworkError, OutputError, UsageError
 from ..response import Response
 from ..text import one_line
 from ..transport import READING, Transport, allowed_url
@@ -60,7 +60,7 @@ def run(args: argparse.Namespace, context: Context, output: Output) -> None:
     others = sum((args.resume is not None, args.cancel is not None, args.list))
     if others > 1:
         raise UsageError("--resume, --cancel and --list exclude each other")
-    if others and args.words:
+    if others and args.words[:1] not in ([], ["#"]):  # zsh hands on the comment of the resume line that we print
         raise UsageError("--resume, --cancel and --list take no prompt")
     if not others:
         _make(args, context, output)
@@ -247,7 +247,12 @@ def _list(transport: Transport, output: Output) -> None:
 
 
 def _cancel(task_id: str, context: Context, output: Output, transport: Transport) -> None:
-    answer = transport.request("POST", f"{PATH}/{segment(task_id)}/cancel", {}, READING, Response.json)
+    try:
+        answer = transport.request("POST", f"{PATH}/{segment(task_id)}/cancel", {}, READING, Response.json)
+    except ApiError as error:
+        if error.http in (404, 409):
+            error.hint = "video --list tells which tasks there are, and their status"
+        raise
     status = text_of(answer.get("status")) or "unknown"
     output.report["status"] = status
     if ledger.look_up(context, output, "video", task_id):
