@@ -277,14 +277,14 @@ FAULTS = [
     Fault("silence", lambda exchange: exchange.hold(), (
         Row(ASK, 3, 1, told="timeout"), Row("image", 12, 3), Row("video", 12, 1), Row("models cost list cancel", 3, 3),
         Row("resume", 8, 4, told="--resume"),
-    ), "--timeout 0.05 --max-wait 14"),
-    Fault("silence once", once(lambda exchange: exchange.hold()), (Row("poll watch", 0, 3), Row("clip", 0, 4)), "--timeout 0.3"),
+    ), "--timeout 0.1 --max-wait 14"),
+    Fault("silence once", once(lambda exchange: exchange.hold()), (Row("poll watch", 0, 3), Row("clip", 0, 4)), "--timeout 0.6"),
     Fault("silence inside the text", after(lambda exchange: exchange.hold(), HI), (
         Row(ASK, 9, 1, r"^Hi\n$", told=r"\[error\] timeout"),
-    ), "--timeout 0.3"),
+    ), "--timeout 0.6"),
     Fault("an error whose body never comes", lambda exchange: [exchange.head(500, {"Content-Length": "99"}), exchange.hold()], (
         Row(ASK, 5, 1, told="http_500"),
-    ), "--timeout 0.1"),
+    ), "--timeout 0.5"),
     # The clock.
     Fault("headers that drip without end", endless(b"HTTP/1.1 200 OK\r\n", b"X-A: b\r\n"), (
         Row(ASK, 3, 1, told="max_wait"), Row("image video", 12, 1), Row(READS + " edit", 3, 1, told="max_wait"),
@@ -401,7 +401,7 @@ FAULTS = [
     # Images in transit.
     Fault("a cut inside the image", then(half, "close"), (Row("poll", 11, 3, disk=SPOOL, told="kept in"), Row("resume", 11, 2, disk=SPOOL))),
     Fault("a reset inside the image", then(half, "reset"), (Row("poll", 11, 3, disk=SPOOL, told="kept in"),)),
-    Fault("silence inside the image", then(half, "hold"), (Row("poll", 11, 3, disk=SPOOL, told="kept in"),), "--timeout 0.3"),
+    Fault("silence inside the image", then(half, "hold"), (Row("poll", 11, 3, disk=SPOOL, told="kept in"),), "--timeout 0.6"),
     Fault("a broken chunk inside the image", raw(STREAM + chunk(b'{"status":"completed","data":[{"b64_json":"iVBORw0KGgo') + b"zz\r\n"), (
         Row("watch", 8, 5), Row("resume", 8, 4, disk=SPOOL, told="kept in"),
     ), "--max-wait 14"),

@@ -482,7 +482,7 @@ class Polls(TaskCase):
                     self.gateway.requests.clear()
                     again = gone if failure is silent else failure  # which takes its time
                     self.gateway.on(poll, failure, again, again, reply(200, end))
-                    result = self.call(command, "x", "--timeout", "0.1")
+                    result = self.call(command, "x", "--timeout", "0.4")
                     self.assertQuietly(0, result)
                     self.assertEqual(self.methods(), ["POST"] + ["GET"] * 4)
                     self.assertEqual(len(result.sleeps), 3)
