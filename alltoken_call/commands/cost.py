@@ -191,16 +191,15 @@ def _spent(args: argparse.Namespace, context: Context, output: Output) -> None:
         since = since.timestamp()
     by = args.by or "model"
     columns = (_KEYS[by], "count(*)", "total(prompt_tokens)", "total(completion_tokens)", "group_concat(cost)")
-    # The plus keeps SQLite from the index, which is slower than a scan where most rows fit.
-    rows = _rows(context, "+started >= ? GROUP BY 1 ORDER BY 1", (since or 0.0,), columns)
+    rows = _rows(context, "started >= ? GROUP BY 1 ORDER BY 1", (since or 0.0,), columns)
     if not rows:
         raise CallError("no call is recorded in that time", code="nothing_recorded")
     groups: dict[str, _Sum] = {}
     everything = _Sum()
     for key, calls, prompt_tokens, completion_tokens, costs in rows:
-        known = list(map(Decimal, costs.split(","))) if costs else []
+        known = costs.split(",") if costs else []
         with localcontext(pricing.EXACT):
-            usd = sum(known, Decimal(0))
+            usd = sum(map(Decimal, known), Decimal(0))
         for one in (groups.setdefault(key or "unknown", _Sum()), everything):
             one.add(calls, int(prompt_tokens), int(completion_tokens), usd, calls - len(known))
     output.report |= {"groups": [{by: key, **one.document()} for key, one in groups.items()]}
