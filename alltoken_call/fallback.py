@@ -72,7 +72,7 @@ def ask_with_fallback(
 ) -> Completion:
     """`ask`, and on `all_providers_failed` before any text, ask again as `choice` says: auto, none, or ids.
 
-    `families` bounds what auto may choose from. Raises as `ask`.
+    A fallback that does not exist is passed over. `families` bounds what auto may choose from. Raises as `ask`.
     """
     first = body["model"]
     plan = [name for name in choice if name != first] if isinstance(choice, list) else None if choice == "auto" else []
