@@ -14,7 +14,15 @@ _OUTCOMES = ("failures", "errors", "skipped", "expectedFailures")  # lists of (t
 def load_tests(loader: unittest.TestLoader, _: unittest.TestSuite, pattern: str | None) -> unittest.TestSuite:
     """What `python3 -m unittest` calls for this package."""
     here = os.path.dirname(__file__)
-    return _Parallel(loader.discover(here, pattern or "test*.py", os.path.dirname(here)))
+    return _Parallel(_modules(loader.discover(here, pattern or "test*.py", os.path.dirname(here))))
+
+
+def _modules(suite: Any) -> list[Any]:
+    """The suites of modules in one of folders."""
+    parts = list(suite)
+    if any(isinstance(test, unittest.TestCase) for part in parts if not isinstance(part, unittest.TestCase) for test in part):
+        return [suite]
+    return [module for part in parts for module in ([part] if isinstance(part, unittest.TestCase) else _modules(part))]
 
 
 class _Name(str):

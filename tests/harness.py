@@ -20,8 +20,8 @@ import unittest
 from pathlib import Path
 from typing import Any
 
-from alltoken_call import cli
-from alltoken_call.context import Context
+from alltoken_call.cli import main as cli
+from alltoken_call.cli.context import Context
 
 from .gateway import CHAT, KEY, Gateway
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 
-from alltoken_call.context import Context
+from alltoken_call.cli.context import Context
 
 
 class Stream(io.TextIOWrapper):

@@ -18,8 +18,9 @@ import time
 from typing import Any
 from unittest import mock
 
-from alltoken_call import cli, files
-from alltoken_call.context import Context
+from alltoken_call.cli import main as cli
+from alltoken_call.store import files
+from alltoken_call.cli.context import Context
 
 from .gateway import Exchange, Step, png
 from .harness import PATIENCE, Case, Result, Terminal

@@ -141,7 +141,7 @@ class Readers(unittest.TestCase):
             ("commands.chat", "from ..sse import Parser", {"sse"}),
             ("commands.chat", "from . import chat", {"commands.chat"}),
             ("", "from . import sse", {"sse"}),
-            ("__main__", "from alltoken_call.sse import Parser", {"sse"}),
+            ("__main__", "from alltoken_call.net.sse import Parser", {"sse"}),
             ("__main__", "import alltoken_call.wire, json", {"wire"}),
             ("cli", "try:\n import json\nexcept ImportError:\n from . import sse", {"sse"}),
             ("cli", "if TYPE_CHECKING:\n from . import sse\nelse:\n from . import wire", {"wire"}),

@@ -35,14 +35,17 @@ from typing import Any, NamedTuple
 from unittest import mock
 from urllib.parse import quote
 
-from alltoken_call import cli, completion, files, response, tasks
-from alltoken_call.chunked import Dechunker
+from alltoken_call.calls import completion, tasks
+from alltoken_call.cli import main as cli
+from alltoken_call.net import response
+from alltoken_call.store import files
+from alltoken_call.net.chunked import Dechunker
 from alltoken_call.commands import chat, cost, image, models, video
-from alltoken_call.context import Context
+from alltoken_call.cli.context import Context
 
 from .gateway import CHAT, DONE, KEY, Gateway, Tasks, delta, frames, png, raw, refuse, reply, stream
 from .harness import MEMORY, PATIENCE, PYTHON, ROOT, Case, Result
-from .test_completion import event
+from .calls.test_completion import event
 
 BOUND = 8.0  # real seconds that a row may take on a busy machine; each is done in a fraction of one
 SUBMIT = "POST /v1/images/generations/async"
@@ -1235,8 +1238,9 @@ class Disks(World):
 
 DIE = """
 import os, signal, sys
-import alltoken_call.results, alltoken_call.commands.video
-from alltoken_call import files, ledger, results, spool, tasks
+import alltoken_call.calls.results, alltoken_call.commands.video
+from alltoken_call.calls import results, tasks
+from alltoken_call.store import files, ledger, spool
 def die(*_, **__):
     os.kill(os.getpid(), signal.SIGKILL)
 class Spool(spool.Spool):

@@ -12,10 +12,11 @@ import sys
 import time
 import unittest
 
-from alltoken_call import chunked, cli
-from alltoken_call.context import Context
+from alltoken_call.cli import main as cli
+from alltoken_call.net import chunked
+from alltoken_call.cli.context import Context
 from alltoken_call.errors import ExitStatus
-from alltoken_call.transport import api_error
+from alltoken_call.net.transport import api_error
 from alltoken_call.wire import object_of
 
 from .gateway import KEY, png, raw, reply

@@ -8,7 +8,7 @@ import threading
 import time
 import unittest
 
-from alltoken_call import tasks
+from alltoken_call.calls import tasks
 
 from .gateway import png, refuse, reply
 from .harness import PACKAGE, PATIENCE, PYTHON, ROOT, Result
@@ -62,7 +62,7 @@ sys.exit(entry())
 HASTY = f"""
 import sys
 sys.path.insert(0, {str(ROOT)!r})
-from alltoken_call import tasks
+from alltoken_call.calls import tasks
 from alltoken_call.__main__ import entry
 tasks.GRACE /= 10
 sys.argv[0] = {PACKAGE!r}

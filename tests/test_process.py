@@ -18,7 +18,7 @@ import unittest
 
 from .gateway import CHAT, DONE, KEY, delta, frames, refuse, stream
 from .harness import PACKAGE, PATIENCE, PYTHON, ROOT, Case
-from .test_completion import event
+from .calls.test_completion import event
 
 LAST = b"This is the loopback gateway, which echoes: "
 
@@ -238,7 +238,7 @@ class Surroundings(Case):
 
     def test_the_key_is_not_in_a_bugs_traceback(self):
         script = (
-            "import sys, alltoken_call.completion as one\n"
+            "import sys, alltoken_call.calls.completion as one\n"
             "one.object_of = None\n"
             "from alltoken_call.__main__ import entry\n"
             "sys.exit(entry())\n"

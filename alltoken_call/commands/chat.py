@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 
-from .. import config, options, prompt
+from .. import config
+from ..cli import options, prompt
 from ..errors import ApiError, OutputError, UsageError
 
 TYPE_CHECKING = False
@@ -12,9 +13,9 @@ if TYPE_CHECKING:
     import argparse
     from typing import Any
 
-    from ..completion import Completion
-    from ..context import Context
-    from ..output import Output
+    from ..calls.completion import Completion
+    from ..cli.context import Context
+    from ..cli.output import Output
 
 FIELDS = ("text", "reasoning", "tool_calls", "finish_reason", "served_model")
 HELP = "ask a language model"
@@ -65,7 +66,7 @@ def run(args: argparse.Namespace, context: Context, output: Output) -> None:
     """Ask, show, and keep the thread."""
     import json  # not for --help
 
-    from .. import files
+    from ..store import files
 
     named, words = (None, args.words) if args.model else prompt.split_model(args.words)
     model = args.model or named or config.default_model(context.environ, "chat")
@@ -118,9 +119,9 @@ def send(
 
     Warns of an answer that its finish reason calls incomplete, which is whole as far as the wire goes.
     """
-    from ..completion import PATH
-    from ..fallback import ask_with_fallback
-    from ..transport import Transport
+    from ..calls.completion import PATH
+    from ..calls.fallback import ask_with_fallback
+    from ..net.transport import Transport
 
     if args.no_stream:
         body["stream"] = False
@@ -142,7 +143,7 @@ def send(
 
 
 def _read_json(path: str, wanted: str) -> list[dict[str, Any]]:
-    from .. import files
+    from ..store import files
     from ..wire import parse_json  # not for --help
 
     try:
@@ -183,7 +184,7 @@ def _attachment(item: str) -> dict[str, Any]:
     """An image as a content part: a URL as it is, a local file as a data URL."""
     import base64
 
-    from .. import files
+    from ..store import files
 
     url = item
     if not item.lower().startswith(("https://", "http://")):

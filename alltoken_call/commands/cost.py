@@ -7,7 +7,9 @@ import datetime as dt
 import re
 from decimal import Decimal, localcontext
 
-from .. import config, ledger, pricing
+from .. import config
+from ..store import ledger
+from ..gateways import pricing
 from ..errors import CallError, UsageError
 from ..text import one_line
 from ..wire import segment
@@ -16,8 +18,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from ..context import Context
-    from ..output import Output
+    from ..cli.context import Context
+    from ..cli.output import Output
 
 FIELDS = ("prompt_tokens", "completion_tokens", "input_price", "output_price", "groups", "calls", "unknown")
 HELP = "what a call costs, what the last one cost, what was spent"
@@ -87,7 +89,7 @@ def _estimate(args: argparse.Namespace, context: Context, output: Output) -> Non
 
 
 def _entry(args: argparse.Namespace, context: Context, output: Output, model: str) -> dict[str, Any]:
-    from ..transport import Transport  # the ledger's figures need none
+    from ..net.transport import Transport  # the ledger's figures need none
 
     return pricing.entry(Transport(context, output, args.timeout, with_key=False), model)
 

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import os
 
-from .. import config, files, options, prompt, resume, tasks
+from .. import config
+from ..store import files
+from ..cli import options, prompt
+from ..calls import resume, tasks
 from ..errors import OutputError, UsageError
-from ..results import Results
-from ..transport import Transport
-from ..uploads import LocalFile, upload
+from ..calls.results import Results
+from ..net.transport import Transport
+from ..calls.uploads import LocalFile, upload
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
     from typing import Any
 
-    from ..context import Context
-    from ..output import Output
+    from ..cli.context import Context
+    from ..cli.output import Output
 
 FIELDS = tasks.FIELDS
 HELP = "make an image, or edit one"

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 
-from .. import config, pricing
+from .. import config
+from ..gateways import pricing
 from ..errors import UsageError
-from ..fallback import MODELS, is_chat
+from ..calls.fallback import MODELS, is_chat
 from ..text import one_line
-from ..transport import Transport
+from ..net.transport import Transport
 from ..wire import segment, text_of
 
 TYPE_CHECKING = False
@@ -16,8 +17,8 @@ if TYPE_CHECKING:
     import argparse
     from typing import Any
 
-    from ..context import Context
-    from ..output import Output
+    from ..cli.context import Context
+    from ..cli.output import Output
 
 FIELDS = ("models",)
 HELP = "list the models, or tell of one"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from .. import config, options, prompt
+from .. import config
+from ..cli import options, prompt
 from ..errors import UsageError
 from . import chat
 
@@ -10,8 +11,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
 
-    from ..context import Context
-    from ..output import Output
+    from ..cli.context import Context
+    from ..cli.output import Output
 
 FIELDS = chat.FIELDS
 HELP = "ask a model that searches the web"
@@ -40,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, context: Context, output: Output) -> None:
     """Ask with enable_search, and show."""
-    from ..fallback import family
+    from ..calls.fallback import family
 
     model = args.model or config.default_model(context.environ, "search")
     output.report["model"] = model

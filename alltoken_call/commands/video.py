@@ -6,13 +6,16 @@ import contextlib
 import datetime as dt
 import os
 
-from .. import config, files, ledger, options, prompt, resume, tasks
-from ..download import download
+from .. import config
+from ..store import files, ledger
+from ..cli import options, prompt
+from ..calls import resume, tasks
+from ..net.download import download
 from ..errors import ApiError, CallError, ExitStatus, NetworkError, OutputError, UsageError
-from ..response import Response
+from ..net.response import Response
 from ..text import one_line
-from ..transport import READING, Transport, allowed_url
-from ..uploads import LocalFile, upload
+from ..net.transport import READING, Transport, allowed_url
+from ..calls.uploads import LocalFile, upload
 from ..wire import segment, text_of
 
 TYPE_CHECKING = False
@@ -20,8 +23,8 @@ if TYPE_CHECKING:
     import argparse
     from typing import Any
 
-    from ..context import Context
-    from ..output import Output
+    from ..cli.context import Context
+    from ..cli.output import Output
 
 FIELDS = (*tasks.FIELDS, "video_url", "expires_at", "resolution", "ratio", "fps", "duration", "tasks")
 HELP = "make a video clip"

@@ -1,0 +1,126 @@
+"""Where a prompt comes from: the words, a model's id among them, and stdin by the rule of PRODUCT.md."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import select
+import stat
+
+from .context import is_terminal
+from ..errors import DeadlineError, UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .context import Context
+    from .output import Output
+
+SHORT_PATIENCE = 0.3  # seconds before we say that we wait
+PATIENCE = 10.0  # seconds that a pipe may stay empty where no person can see why we wait
+
+_MODEL = r"""
+        (?: [a-z0-9.-]+/ )?                      # a vendor, perhaps
+        (?: (?:gpt|chatgpt|claude|gemini|gemma|deepseek|glm|qwen|qwq|kimi|minimax|mimo|grok|llama|mistral|mixtral
+              |doubao|hunyuan|ernie)             # a family …
+            (?: -[a-z0-9] | [0-9] ) [a-z0-9._:-]* (?<![._:-])
+          | o[134]-[a-z0-9] [a-z0-9._:-]* (?<![._:-])
+          | [a-z]+-[0-9]+\.[0-9]+ (?:[._:-][a-z0-9]+)*   # doubao-1.5-pro
+        )"""
+
+
+def split_model(words: list[str]) -> tuple[str | None, list[str]]:
+    """The model and the prompt's words: the first word is a model only where more follow and it looks like an id.
+
+    No list of ids decides: the catalog moves.
+    """
+    if len(words) > 1 and re.fullmatch(_MODEL, words[0], re.VERBOSE | re.ASCII):
+        return words[0], words[1:]
+    return None, words
+
+
+def assemble(words: list[str], context: Context, output: Output, *, only_dash: bool = False) -> str:
+    """The prompt, from words and stdin. `only_dash`: stdin is read for the word `-` and nothing else.
+
+    Raises `UsageError` where there is no prompt, and where an open pipe stays empty.
+    """
+    if "-" in words:
+        text = _read(context, output, patient=True)
+        prompt = " ".join(filter(None, (text if word == "-" else word for word in words)))
+    elif words:
+        given = "" if only_dash or not _is_offered(context) else _read(context, output, told=True)
+        prompt = "\n\n".join(part for part in (given, " ".join(words)) if part)
+    elif only_dash or is_terminal(context.stdin):
+        prompt = ""
+    else:
+        prompt = _read(context, output)
+    if not prompt.strip():
+        raise UsageError("there is no prompt", code="no_prompt")
+    return prompt
+
+
+def _is_offered(context: Context) -> bool:
+    """Whether stdin was meant for us though no word asks for it: a file at its beginning, or a pipe.
+
+    A file that somebody has read from is a `while read` loop's; a socket that never closes is what Node's exec gives.
+    """
+    try:
+        descriptor = context.stdin.fileno()  # type: ignore[union-attr]  # None is closed, and suppressed below
+        mode = os.fstat(descriptor).st_mode
+        return stat.S_ISFIFO(mode) or (stat.S_ISREG(mode) and os.lseek(descriptor, 0, os.SEEK_CUR) == 0)
+    except (AttributeError, OSError, ValueError):
+        return False
+
+
+def _read(context: Context, output: Output, *, patient: bool = False, told: bool = False) -> str:
+    """All of stdin, without the line breaks at its end; "" where it is closed."""
+    if context.stdin is None:
+        return ""
+    try:
+        _await(context, output, patient)
+        data = bytearray()
+        while block := _block(context):
+            data += block
+    except (OSError, ValueError) as error:
+        raise UsageError(f"cannot read stdin: {getattr(error, 'strerror', None) or 'closed'}") from None
+    if told and data:
+        output.note("stdin", f"{len(data):,} bytes read")
+    text = data.decode("utf-8", "replace")
+    if "\ufffd" in text and b"\xef\xbf\xbd" not in data:
+        output.warning("stdin is not UTF-8: what could not be read was replaced")
+    return text.removeprefix("\ufeff").rstrip("\r\n")
+
+
+def _block(context: Context) -> bytes:
+    """The next piece of stdin, within --max-wait."""
+    stream = context.stdin
+    assert stream is not None
+    if not _ready(context, context.left()):
+        raise DeadlineError("the time of --max-wait is over, and stdin still open")
+    return stream.buffer.read1(1 << 16)  # type: ignore[attr-defined, no-any-return]
+
+
+def _await(context: Context, output: Output, patient: bool) -> None:
+    """Wait for the first byte or the end: in sight of a person, as long as it takes; else `PATIENCE` seconds."""
+    if patient or is_terminal(context.stdin) or _ready(context, SHORT_PATIENCE):
+        return
+    if is_terminal(context.stderr):
+        output.note("stdin", "waiting for the pipe's end (Ctrl-D or </dev/null where nothing is to come)")
+    elif not _ready(context, min(PATIENCE - SHORT_PATIENCE, context.left())):
+        if context.left() <= 0:
+            raise DeadlineError("the time of --max-wait is over, and stdin still open and empty")
+        raise UsageError(
+            f"stdin is a pipe that stayed open and empty for {PATIENCE:.0f} s",
+            hint="write - to wait for it, or </dev/null where nothing is to come",
+        )
+
+
+def _ready(context: Context, seconds: float) -> bool:
+    """Whether a read would not block, after at most `seconds`. Files always are; so is what select cannot watch."""
+    if os.name == "nt" or context.stdin is None:
+        return True
+    try:
+        patience = None if seconds == math.inf else max(0.0, seconds)
+        return bool(select.select([context.stdin], [], [], patience)[0])
+    except (OSError, ValueError):
+        return True

@@ -1,0 +1,1 @@
+"""What differs between gateways, without I/O."""

@@ -1,0 +1,1 @@
+"""Bytes in and out: one connection, one answer, what is repeated."""

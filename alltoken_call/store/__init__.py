@@ -1,0 +1,1 @@
+"""What lies on this disk: the ledger, files, spools."""

@@ -1,0 +1,599 @@
+"""From the one answer to the files, and what is kept where a step fails."""
+
+import errno
+import os
+import subprocess
+import time
+from unittest import mock
+
+from ..gateway import png, refuse, reply
+from ..task_support import (
+    BIG,
+    GET_IMAGE,
+    IGEN,
+    TaskCase,
+    cut,
+    document,
+    entry,
+    normal,
+    pieces,
+    small_disk,
+    strike,
+)
+
+RETRIEVED = refuse(410, "image_already_retrieved", "the image was retrieved already")
+DONE = document(entry(BIG))
+
+
+class Completed(TaskCase):
+    def run_on(self, *steps, argv=(), **options):
+        self.gateway.on(GET_IMAGE, *steps)
+        return self.image("x", "-o", "x.png", *argv, **options)
+
+    def url(self, name=f"{IGEN}.png"):
+        return f"{self.gateway.url}/files/{name}"
+
+    def test_the_one_answer_becomes_the_file_and_nothing_else_is_left(self):
+        for name, step in {
+            "whole": reply(200, DONE),
+            "in pieces": pieces(DONE[:10], DONE[10:90_000], DONE[90_000:]),
+            "in a row of blanks": reply(200, b" \n" * 9 + DONE),
+            "with escaped slashes": reply(200, DONE.replace(b"/", b"\\/")),
+            "of an unknown status": reply(200, DONE.replace(b'"completed"', b'"odd"')),
+            "succeeded": reply(200, DONE.replace(b'"completed"', b'"succeeded"')),
+        }.items():
+            with self.subTest(name):
+                self.fresh()
+                self.assertQuietly(0, self.run_on(step, RETRIEVED))
+                self.assertEqual(self.methods(), ["POST", "GET"])
+                self.assertHolds("x.png", BIG)
+                self.assertPlace("x.png")
+                self.assertEqual(self.kept(), [])
+
+    def test_the_answer_is_on_disk_while_it_arrives(self):
+        seen = []
+        spool = os.path.join(self.state, "spool")
+
+        def look():
+            for _ in range(1000):
+                names = os.listdir(spool) if os.path.isdir(spool) else []
+                seen[:] = [(name, os.path.getsize(os.path.join(spool, name))) for name in names]
+                if seen and seen[0][1] == 50_000:
+                    break
+                time.sleep(0.01)
+
+        self.assertQuietly(0, self.run_on(pieces(DONE[:50_000], DONE[50_000:], between=look)))
+        ((name, size),) = seen
+        self.assertEqual(size, 50_000)
+        self.assertRegex(name, rf"\A{IGEN}\.[0-9a-f]{{8}}\.json\Z")
+
+    def test_several_images_are_numbered(self):
+        images = [png(noise=size) for size in (10, 20, 30)]
+        result = self.run_on(reply(200, document(*map(entry, images))), argv=("-n", "3", "--json"))
+        self.assertQuietly(0, result)
+        self.assertEqual(result.document["files"], ["x-1.png", "x-2.png", "x-3.png"])
+        for number, image in enumerate(images, 1):
+            self.assertHolds(f"x-{number}.png", image)
+        self.assertPlace("x-1.png", "x-2.png", "x-3.png")
+
+    def test_more_or_fewer_images_than_asked_for_are_all_saved(self):
+        images = [png(noise=size) for size in (10, 20)]
+        for count, sent in ((1, 2), (3, 2), (3, 1)):
+            with self.subTest(count=count, sent=sent):
+                self.fresh()
+                self.gateway.on(GET_IMAGE, reply(200, document(*map(entry, images[:sent]))))
+                result = self.image("x", "-o", f"{count}{sent}.png", "-n", str(count), "--json")
+                self.assertQuietly(0, result)
+                self.assertEqual(len(result.document["files"]), sent)
+                for path, image in zip(result.document["files"], images):
+                    self.assertHolds(path, image)
+
+    def test_an_answer_with_a_url_alone_is_downloaded(self):
+        for fields in ({}, {"b64_json": None}, {"b64_json": ""}, {"b64_json": "no image"}):
+            with self.subTest(fields=fields):
+                self.fresh()
+                result = self.run_on(reply(200, document(fields | {"r2_url": self.url()})))
+                self.assertQuietly(0, result)
+                self.assertHolds("x.png", self.gateway.tasks.image)
+                self.assertPlace("x.png")
+                self.assertNotIn("Authorization", self.gateway.requests[-1].headers)
+                self.assertEqual(self.kept(), [])
+
+    def test_an_image_beside_its_url_is_not_downloaded(self):
+        self.assertQuietly(0, self.run_on(reply(200, document(entry(BIG, r2_url=self.url())))))
+        self.assertHolds("x.png", BIG)
+        self.assertEqual(self.methods(), ["POST", "GET"])
+
+    def test_urls_and_images_in_one_answer_each_have_their_own_place(self):
+        for order in ("url first", "image first"):
+            for force in ((), ("--force",)):
+                with self.subTest(order, force=force):
+                    self.fresh()
+                    entries = [{"r2_url": self.url()}, entry(BIG)]
+                    wanted = [self.gateway.tasks.image, BIG]
+                    if order == "image first":
+                        entries.reverse()
+                        wanted.reverse()
+                    result = self.run_on(reply(200, document(*entries)), argv=("-n", "2", *force))
+                    self.assertQuietly(0, result)
+                    self.assertHolds("x-1.png", wanted[0])
+                    self.assertHolds("x-2.png", wanted[1])
+
+    def test_a_url_that_is_not_ours_to_open_is_told_and_not_opened(self):
+        for url in (
+            "file:///etc/passwd",
+            "ftp://127.0.0.1/x.png",
+            "data:image/png;base64,AAAA",
+            "http://192.0.2.1/x.png",
+            "http://user@127.0.0.1/x.png",
+            "//127.0.0.1/x",
+            "x.png",
+            "https://",
+        ):
+            with self.subTest(url=url):
+                self.fresh()
+                self.assertQuietly(3, self.run_on(reply(200, document({"r2_url": url}))))
+                self.assertEqual(self.methods(), ["POST", "GET"])
+                self.assertPlace()
+
+    def test_completed_without_an_image_is_status_11(self):
+        for data in (
+            b"",
+            b', "data": []',
+            b', "data": null',
+            b', "data": {}',
+            b', "data": [null, 1, "x"]',
+            b', "data": [{}]',
+            b', "data": [{"r2_url": ""}]',
+        ):
+            with self.subTest(data=data):
+                self.fresh()
+                result = self.run_on(reply(200, b'{"status": "completed"%s}' % data))
+                self.assertQuietly(11, result)
+                self.assertIn("[error] no_image: ", result.err)
+                self.assertPlace()
+                (kept,) = self.kept()
+                self.assertIn(os.path.join(self.state, kept), result.err)
+
+    def test_base64_garbage_and_what_is_no_image_are_status_9_and_kept(self):
+        whole = entry(png())["b64_json"]
+        for name, text in {
+            "garbage": "*" + whole,
+            "cut base64": whole[:-2],
+            "a page": "PGh0bWw+",
+            "not padded": "QUJDR",
+        }.items():
+            with self.subTest(name):
+                self.fresh()
+                data = document({"b64_json": text})
+                result = self.run_on(reply(200, data))
+                self.assertQuietly(9, result)
+                self.assertIn("[error] not_an_image: ", result.err)
+                self.assertPlace()
+                (kept,) = self.kept()
+                self.assertIn(os.path.join(self.state, kept), result.err)
+                self.assertHolds(os.path.join(self.state, kept), data)
+
+    def test_one_damaged_image_of_two_leaves_the_other_saved(self):
+        result = self.run_on(reply(200, document(entry(b"no image"), entry(BIG))), argv=("-n", "2", "--json"))
+        self.assertQuietly(9, result)
+        self.assertPlace("x-2.png")
+        self.assertHolds("x-2.png", BIG)
+        self.assertEqual(result.document["files"], ["x-2.png"])
+
+    def test_what_arrived_is_kept_where_one_image_is_damaged_and_anothers_place_has_failed(self):
+        def step(exchange):
+            self.file("place/x-2.png", b"somebody else's")
+            exchange.reply(200, document(entry(b"no image"), entry(BIG)))
+
+        result = self.run_on(step, argv=("-n", "2"))
+        self.assertIn(result.status, (9, 13))
+        self.assertHolds("x-2.png", b"somebody else's")
+        (image, answer) = sorted(self.kept(), key=lambda name: name.startswith("spool/"))
+        self.assertRegex(answer, rf"\Aspool/{IGEN}\.[0-9a-f]{{8}}\.json\Z")
+        self.assertHolds(os.path.join(self.state, image), BIG)
+        for name in (image, answer):
+            self.assertIn(os.path.join(self.state, name), result.err)
+
+    def test_what_is_no_answer_is_asked_for_again_and_not_kept(self):
+        for data in (b"<html>sorry</html>", b'{"status": "completed"', b"[1]"):
+            with self.subTest(data):
+                self.fresh()
+                self.assertQuietly(0, self.run_on(reply(200, data), reply(200, DONE)))
+                self.assertEqual(self.methods(), ["POST", "GET", "GET"])
+                self.assertEqual(self.kept(), [])
+
+    def test_a_dash_puts_the_image_on_stdout_and_keeps_nothing(self):
+        result = self.run_on(reply(200, DONE), argv=("-o", "-"))
+        self.assertQuietly(0, result)
+        self.assertTrue(result.out == BIG, "stdout has something else")
+        self.assertEqual(self.kept(), [])
+
+    def test_usage_and_cost_are_the_gateways_or_unknown(self):
+        usage = {"input_tokens": 10, "output_tokens": 272, "total_tokens": 282}
+        for fields, cost in ((usage, None), (usage | {"cost": "0.0200"}, "0.0200"), (usage | {"cost": "much"}, None)):
+            with self.subTest(fields=fields):
+                self.fresh()
+                result = self.run_on(reply(200, document(entry(BIG), usage=fields)), argv=("--json", "--force"))
+                self.assertQuietly(0, result)
+                self.assertEqual(result.document["usage"], fields)
+                self.assertEqual(result.document["cost"], {"usd": cost, "source": cost and "gateway"})
+                self.assertIn("[usage] input=10 output=272 total=282 model=gpt-image-2\n", result.err)
+                self.assertIn("[cost] $0.0200 (gateway)\n" if cost else "[cost] unknown\n", result.err)
+
+
+class Broken(TaskCase):
+    """The first completed answer breaks off."""
+
+    def run_on(self, *steps, argv=()):
+        self.gateway.on(GET_IMAGE, *steps)
+        return self.image("x", "-o", "x.png", *argv)
+
+    def copy(self):
+        return reply(200, document({"r2_url": f"{self.gateway.url}/files/{IGEN}.png"}))
+
+    def test_a_further_get_that_offers_a_url_is_status_0(self):
+        for at in (1, len(DONE) // 2, len(DONE) * 2 // 3, len(DONE) - 1):
+            with self.subTest(at=at):
+                self.fresh()
+                self.assertQuietly(0, self.run_on(cut(DONE, at), self.copy()))
+                self.assertHolds("x.png", self.gateway.tasks.image)
+                self.assertPlace("x.png")
+                self.assertEqual(self.kept(), [])
+
+    def test_410_instead_is_status_11_and_what_arrived_is_kept_and_named(self):
+        for slug in ("image_already_retrieved", "image_expired"):
+            with self.subTest(slug):
+                self.fresh()
+                result = self.run_on(cut(DONE, len(DONE) * 2 // 3), refuse(410, slug), normal)
+                self.assertQuietly(11, result)
+                self.assertPlace()
+                (kept,) = self.kept()
+                self.assertIn(os.path.join(self.state, kept), result.err)
+                self.assertHolds(os.path.join(self.state, kept), DONE[: len(DONE) * 2 // 3])
+                self.assertNotIn("--resume", result.err)
+                self.assertQuietly(1, self.image("--resume"))
+
+    def test_what_arrived_survives_failing_polls_until_410(self):
+        for name, failure in {
+            "500": refuse(500, "x"),
+            "a page": reply(200, b"<html>"),
+            "a cut page": cut(b"<html></html>", 8),
+            "a cut status": cut(b'{"status": "completed"}', 8),
+        }.items():
+            with self.subTest(name):
+                self.fresh()
+                result = self.run_on(cut(DONE, len(DONE) * 2 // 3), failure, RETRIEVED)
+                self.assertQuietly(11, result)
+                sizes = {os.path.getsize(os.path.join(self.state, kept)) for kept in self.kept()}
+                self.assertIn(len(DONE) * 2 // 3, sizes)
+
+    def test_a_later_run_that_finds_it_gone_names_what_an_earlier_one_has_kept(self):
+        self.gateway.on(GET_IMAGE, cut(DONE, len(DONE) * 2 // 3), reply(200, {"status": "processing"}))
+        self.assertQuietly(8, self.image("x", "--max-wait", "3"))
+        (kept,) = self.kept()
+        self.gateway.on(GET_IMAGE, RETRIEVED)
+        result = self.image("--resume")
+        self.assertQuietly(11, result)
+        self.assertIn(os.path.join(self.state, kept), result.err)
+
+    def test_a_body_that_ends_early_without_a_length_is_not_taken_for_whole(self):
+        def step(exchange):
+            exchange.head(200)
+            exchange.raw(DONE[: len(DONE) * 2 // 3])
+
+        result = self.run_on(step, RETRIEVED)
+        self.assertIn(result.status, (9, 11))
+        self.assertPlace()
+        self.assertEqual(
+            [os.path.getsize(os.path.join(self.state, kept)) for kept in self.kept()], [len(DONE) * 2 // 3]
+        )
+
+
+class Places(TaskCase):
+    """The place has failed by the time the image is there."""
+
+    def kept_image(self, result, data):
+        """The image's path, which is named by the message."""
+        found = [name for name in self.kept() if name.endswith(".png")]
+        self.assertEqual(len(found), 1, self.kept())
+        path = os.path.join(self.state, found[0])
+        self.assertIn(path, result.err)
+        self.assertHolds(path, data)
+        return path
+
+    def test_a_file_that_appeared_meanwhile_is_not_overwritten(self):
+        def step(exchange):
+            self.file("place/x.png", b"somebody else's")
+            exchange.reply(200, DONE)
+
+        self.gateway.on(GET_IMAGE, step)
+        result = self.image("x", "-o", "x.png", "--json")
+        self.assertQuietly(13, result)
+        self.assertHolds("x.png", b"somebody else's")
+        self.assertEqual(result.document["files"], [self.kept_image(result, BIG)])
+        self.assertRegex(self.kept()[0], r"\Ax-[0-9a-f]{8}\.png\Z")
+        self.assertPlace("x.png")
+        self.assertQuietly(1, self.image("--resume"))
+
+    def test_a_place_that_is_taken_is_noticed_before_a_resume_takes_the_one_answer(self):
+        self.assertQuietly(0, self.image("x", "-o", "x.png", "--detach"))
+        self.file("place/x.png", b"somebody else's")
+        self.gateway.requests.clear()
+        self.assertQuietly(13, self.image("--resume"))
+        self.assertEqual(self.gateway.requests, [])
+        self.assertQuietly(0, self.image("--resume", "-o", "y.png"))
+        self.assertHolds("y.png", self.gateway.tasks.image)
+
+    def test_where_no_disk_takes_the_image_the_answer_is_kept_and_resumed_from(self):
+        patch = mock.patch("alltoken_call.store.files.part_of", side_effect=OSError(errno.ENOSPC, "No space left on device"))
+
+        def step(exchange):
+            patch.start()
+            exchange.reply(200, DONE)
+
+        self.gateway.on(GET_IMAGE, step, RETRIEVED)
+        result = self.image("x", "-o", "x.png")
+        patch.stop()
+        self.assertQuietly(13, result)
+        self.assertIn("No space left on device", result.err)
+        self.assertResumable(result, "image", IGEN)
+        self.assertQuietly(0, self.image("--resume"))
+        self.assertHolds("x.png", BIG)
+        self.assertEqual(len(self.gets()), 1)
+
+    def test_an_image_that_can_be_put_nowhere_stays_where_it_was_made(self):
+        self.gateway.on(GET_IMAGE, reply(200, DONE))
+        full = OSError(errno.ENOSPC, "No space left on device")
+        with mock.patch("os.link", side_effect=full), mock.patch("shutil.move", side_effect=full):
+            result = self.image("x", "-o", "x.png", "--json")
+        self.assertQuietly(13, result)
+        (path,) = result.document["files"]
+        self.assertRegex(path, r"\Ax\.png\.[0-9a-f]{8}\.part\Z")
+        self.assertHolds(path, BIG)
+
+    def test_with_force_it_is(self):
+        def step(exchange):
+            self.file("place/x.png", b"somebody else's")
+            exchange.reply(200, DONE)
+
+        self.gateway.on(GET_IMAGE, step)
+        self.assertQuietly(0, self.image("x", "-o", "x.png", "--force"))
+        self.assertHolds("x.png", BIG)
+
+    def test_a_directory_that_vanished_meanwhile_loses_no_image(self):
+        os.mkdir("sub")
+
+        def step(exchange):
+            os.rmdir("sub")
+            exchange.reply(200, DONE)
+
+        self.gateway.on(GET_IMAGE, step)
+        result = self.image("x", "-o", "sub/x.png")
+        self.assertQuietly(13, result)
+        self.kept_image(result, BIG)
+
+    def test_every_kept_path_of_several_is_named_also_with_quiet(self):
+        def step(exchange):
+            for number in (1, 2):
+                self.file(f"place/x-{number}.png", b"somebody else's")
+            exchange.reply(200, document(entry(BIG), entry(png())))
+
+        self.gateway.on(GET_IMAGE, step)
+        result = self.image("x", "-o", "x.png", "-n", "2", "-q")
+        self.assertQuietly(13, result)
+        self.assertEqual(len(self.kept()), 2)
+        for name in self.kept():
+            self.assertIn(os.path.join(self.state, name), result.err)
+
+    def full_place(self, place, **options):
+        self.gateway.on(GET_IMAGE, reply(200, DONE), RETRIEVED)
+        result = self.image("x", "-o", os.path.join(place, "x.png"), **options)
+        self.assertQuietly(13, result)
+        self.assertEqual(os.listdir(place), [])
+        self.kept_image(result, BIG)
+        self.assertNotIn("--resume", result.err)
+
+    def test_a_disk_of_16_kib_leaves_the_whole_image_in_the_state_directory(self):
+        for room in (0, 16384):
+            with self.subTest(room=room):
+                self.fresh()
+                with small_disk(self.place, room):
+                    self.full_place(self.place)
+
+    def test_the_message_tells_why_the_place_has_failed(self):
+        with small_disk(self.place, 16384):
+            self.gateway.on(GET_IMAGE, reply(200, DONE), RETRIEVED)
+            self.assertIn("No space left", self.image("x", "-o", "x.png").err)
+
+    def test_a_full_state_directory_does_not_matter_to_an_output_elsewhere(self):
+        for room in (0, 1, 16384, 65536, 200_000):
+            with self.subTest(room=room):
+                self.fresh()
+                self.gateway.on(GET_IMAGE, reply(200, DONE), RETRIEVED)
+                spool = os.path.join(self.state, "spool")
+                with small_disk(spool, room) as refused:
+                    self.assertQuietly(0, self.image("x", "-o", f"{room}.png"))
+                self.assertTrue(refused)
+                self.assertHolds(f"{room}.png", BIG)
+                self.assertEqual(self.kept(), [])
+
+    def mounted(self):
+        place = os.path.join(self.folder, "disk")
+        os.mkdir(place)
+        try:
+            done = subprocess.run(
+                ["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", place], check=False, capture_output=True
+            )
+        except OSError as error:
+            self.skipTest(f"nothing can be mounted here: {error}")
+        if done.returncode:
+            self.skipTest(f"nothing can be mounted here: {done.stderr.decode().strip()}")
+        self.addCleanup(subprocess.run, ["umount", "-l", place], check=True)
+        return place
+
+    def test_a_real_disk_of_16_kib_leaves_the_whole_image_in_the_state_directory(self):
+        self.full_place(self.mounted())
+
+    def test_a_real_full_state_directory_does_not_matter_to_an_output_elsewhere(self):
+        self.gateway.on(GET_IMAGE, reply(200, DONE), RETRIEVED)
+        result = self.image("x", "-o", "x.png", XDG_STATE_HOME=self.mounted())
+        self.assertQuietly(0, result)
+        self.assertHolds("x.png", BIG)
+        self.assertPlace("x.png")
+
+    def test_without_a_home_the_outputs_directory_serves(self):
+        self.gateway.on(GET_IMAGE, cut(DONE, 100_000), RETRIEVED)
+        result = self.image("x", "-o", "x.png", HOME=None, XDG_STATE_HOME=None)
+        self.assertQuietly(11, result)
+        (kept,) = os.listdir(self.place)
+        self.assertIn(os.path.join(self.place, kept), result.err)
+        self.assertHolds(kept, DONE[:100_000])
+        self.assertQuietly(0, self.image("x", "-o", "x.png", HOME=None, XDG_STATE_HOME=None))
+        self.assertHolds("x.png", self.gateway.tasks.image)
+        self.assertPlace(kept, "x.png")
+
+    def test_without_a_home_and_an_output_the_temporary_directory_serves(self):
+        self.gateway.on(GET_IMAGE, cut(DONE, 100_000), RETRIEVED)
+        os.mkdir(os.path.join(self.folder, "tmp"))
+        with mock.patch("tempfile.tempdir", os.path.join(self.folder, "tmp")):
+            result = self.image("x", "-o", "-", HOME=None, XDG_STATE_HOME=None)
+        self.assertQuietly(11, result)
+        self.assertPlace()
+        self.assertRegex(result.err, rf"kept in {self.folder}/tmp/{IGEN}\.\w+\.json")
+
+    def test_an_answer_that_no_disk_takes_is_still_saved_where_the_image_fits(self):
+        with mock.patch("alltoken_call.store.spool.files.make_private", side_effect=OSError(30, "Read-only file system")):
+            self.gateway.on(GET_IMAGE, reply(200, DONE))
+            self.assertQuietly(0, self.image("x", "-o", "x.png"))
+        self.assertHolds("x.png", BIG)
+
+    def test_a_state_directory_that_fills_up_keeps_no_half_and_the_image_has_a_name_of_its_own_elsewhere(self):
+        def half(source, target):
+            with open(source, "rb") as whole, open(target, "wb") as file:
+                file.write(whole.read()[:1000])
+                if os.path.dirname(target) == self.state:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                file.write(whole.read())
+            os.unlink(source)
+
+        def step(exchange):
+            os.mkdir("x.png")
+            exchange.reply(200, DONE)
+
+        self.gateway.on(GET_IMAGE, step)
+        with mock.patch("shutil.move", lambda *paths: half(*paths) if "state" in paths[1] else os.rename(*paths)):
+            result = self.image("x", "-o", "x.png", "--json")
+        self.assertQuietly(13, result)
+        (path,) = result.document["files"]
+        self.assertRegex(path, r"\Ax-[0-9a-f]{8}\.png\Z")
+        self.assertEqual(os.stat(path).st_mode & 0o777, 0o600)
+        self.assertHolds(path, BIG)
+        self.assertEqual(self.kept(), [])
+
+    def test_an_earlier_answer_that_another_run_has_just_removed_is_asked_for(self):
+        task_id = self.image("x", "--detach", "-o", "x.png").out.decode().strip()
+        gone = os.path.join(self.state, "spool", f"{task_id}.00000000.json")
+        with mock.patch("glob.glob", return_value=[gone]):
+            self.assertQuietly(0, self.image("--resume"))
+        self.assertHolds("x.png", self.gateway.tasks.image)
+
+
+class Copies(TaskCase):
+    """What happens while an `r2_url` is downloaded."""
+
+    def run_on(self, *steps, argv=(), **options):
+        self.gateway.on(GET_IMAGE, reply(200, document({"r2_url": f"{self.gateway.url}/files/a.png"})))
+        self.gateway.on("GET /files/a.png", *steps)
+        return self.image("x", "-o", "x.png", *argv, **options)
+
+    def test_a_refused_download_can_be_resumed(self):
+        for code in (401, 403, 404):
+            with self.subTest(code=code):
+                self.fresh()
+                result = self.run_on(refuse(code, "NoSuchKey"), normal)
+                self.assertQuietly(1, result)  # also 401: no key was sent
+                self.assertIn("may have expired", result.err)
+                self.assertNotIn("ALLTOKEN_API_KEY", result.err)
+                self.assertPlace()
+                self.assertEqual(self.row(IGEN)["status"], "unsaved")
+                self.assertResumable(result, "image", IGEN)
+                self.assertQuietly(0, self.image("--resume"))
+                self.assertHolds("x.png", self.gateway.tasks.image)
+                self.assertEqual(self.row(IGEN)["status"], "completed")
+
+    def test_max_wait_during_it_is_still_pending(self):
+        result = self.run_on(reply(503, b""), argv=("--max-wait", "20"))
+        self.assertResumable(result, "image", IGEN)
+        self.assertQuietly(8, result)
+
+    def test_a_signal_during_it_leaves_no_piece_and_can_be_resumed(self):
+        def step(exchange):
+            exchange.head(200, {"Content-Length": "1000"})
+            exchange.raw(png()[:50])
+            time.sleep(0.05)
+            strike()
+            exchange.hold()
+
+        result = self.run_on(step, normal, signals=True)
+        self.assertQuietly(130, result)
+        self.assertPlace()
+        self.assertResumable(result, "image", IGEN)
+        self.assertQuietly(0, self.image("--resume"))
+        self.assertHolds("x.png", self.gateway.tasks.image)
+
+    def test_what_is_no_image_is_status_9(self):
+        result = self.run_on(reply(200, b"<html>sorry</html>"))
+        self.assertQuietly(9, result)
+        self.assertPlace()
+
+
+class Held(TaskCase):
+    """Signals and the deadline, from the first byte of the answer on."""
+
+    def test_a_signal_inside_the_answer_waits_for_its_end_and_the_image_is_there_or_can_be_made(self):
+        self.gateway.on(GET_IMAGE, pieces(DONE[:90_000], DONE[90_000:], between=strike), RETRIEVED)
+        with mock.patch("alltoken_call.calls.tasks.GRACE", 0.005):  # is for what comes before the first byte
+            result = self.image("x", "-o", "x.png", signals=True)
+        self.assertQuietly(130, result)
+        self.assertIn("[status] stopping as soon as what is arriving is saved\n", result.err)
+        self.assertResumable(result, "image", IGEN)
+        self.gateway.requests.clear()
+        self.assertQuietly(0, self.image("--resume"))
+        self.assertHolds("x.png", BIG)
+        self.assertEqual((self.gateway.requests, self.kept()), ([], []))
+        self.assertQuietly(1, self.image("--resume"))
+
+    def test_a_signal_inside_an_answer_that_then_breaks_off_ends_the_command(self):
+        def step(exchange):
+            exchange.head(200, {"Content-Length": str(len(DONE))})
+            exchange.raw(DONE[:90_000])
+            time.sleep(0.05)
+            strike()
+            time.sleep(0.05)
+
+        self.gateway.on(GET_IMAGE, step, reply(200, {"status": "processing"}))
+        result = self.image("x", "--max-wait", "9", signals=True)
+        self.assertQuietly(130, result)
+
+    def test_a_signal_before_the_first_byte_does_not_wait_for_the_timeout(self):
+        def step(exchange):
+            exchange.head(200, {"Content-Length": "9"})
+            time.sleep(0.05)
+            strike()
+            exchange.hold()
+
+        self.gateway.on(GET_IMAGE, step)
+        before = time.monotonic()
+        with mock.patch("alltoken_call.calls.tasks.GRACE", 0.2):
+            result = self.image("x", "--timeout", "2", "--max-wait", "3", signals=True)
+        self.assertQuietly(130, result)
+        self.assertLess(time.monotonic() - before, 1.5)
+
+    def test_the_deadline_waits_for_the_end_of_the_answer(self):
+        def later():
+            self.clock.ahead += 10_000
+
+        self.gateway.on(GET_IMAGE, pieces(DONE[:90_000], DONE[90_000:], between=later), RETRIEVED)
+        self.assertQuietly(0, self.image("x", "-o", "x.png"))
+        self.assertHolds("x.png", BIG)

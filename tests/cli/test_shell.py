@@ -1,0 +1,130 @@
+"""shell.py: the completion scripts, in real shells where they are installed."""
+
+from __future__ import annotations
+
+import os
+import pty
+import select
+import shutil
+import subprocess
+import time
+import unittest
+import warnings
+from pathlib import Path
+
+from alltoken_call.cli import main as cli, shell
+
+from ..harness import Case
+
+CASES = (  # what stands on the line, what Tab must offer, what it must not
+    (["alltoken-call", "cha"], {"chat"}, {"cost"}),
+    (["alltoken-call", "--comp"], {"--completion"}, {"--help"}),
+    (["alltoken-call", "--completion", ""], {"bash", "zsh", "fish"}, {"chat"}),
+    (["alltoken-call", "chat", "--th"], {"--thread", "--thinking"}, {"--timeout", "--size"}),
+    (["alltoken-call", "image", "--format", ""], {"png", "jpeg", "webp"}, {"--size", "auto"}),
+    (["alltoken-call", "models", "--type", "v"], {"video"}, {"chat"}),
+    (["alltoken-call", "image", "--edit", "pict"], {"picture.png"}, {"--mask"}),
+)
+
+
+class Completion(Case):
+    def setUp(self):
+        super().setUp()
+        self.root = Path(self.folder)
+        (self.root / "picture.png").touch()
+        # A Tab that starts the command would leave a trace.
+        (self.root / "alltoken-call").write_text(f"#!/bin/sh\ntouch {self.root}/started\n")
+        (self.root / "alltoken-call").chmod(0o755)
+        self.plain = {"PATH": f"{self.root}:{os.environ.get('PATH', os.defpath)}", "HOME": self.folder, "TERM": "dumb"}
+
+    def script(self, name: str) -> Path:
+        result = self.call("--completion", name)
+        self.assertEqual((result.status, result.err), (0, ""))
+        path = self.root / f"script.{name}"
+        path.write_bytes(result.out)
+        return path
+
+    def check(self, offered, words, wanted, unwanted):
+        with self.subTest(" ".join(words)):
+            self.assertLessEqual(wanted, offered)
+            self.assertFalse(unwanted & offered)
+            self.assertFalse((self.root / "started").exists())
+
+    def ask(self, *command: str) -> str:
+        return subprocess.run(
+            command, cwd=self.root, env=self.plain, capture_output=True, text=True, timeout=30, check=True
+        ).stdout
+
+    @unittest.skipUnless(shutil.which("bash"), "bash is not installed")
+    def test_bash_offers_commands_options_choices_and_files(self):
+        script = self.script("bash")
+        for words, wanted, unwanted in CASES:
+            code = 'compopt() { :; }; . "$0"; COMP_WORDS=("$@"); COMP_CWORD=$(($#-1)); _alltoken_call; printf "%s\\n" "${COMPREPLY[@]}"'
+            self.check(set(self.ask("bash", "-c", code, str(script), *words).split()), words, wanted, unwanted)
+        self.assertIn("_alltoken_call", self.ask("bash", "-c", '. "$0"; complete -p alltoken-call', str(script)))
+
+    @unittest.skipUnless(shutil.which("fish"), "fish is not installed")
+    def test_fish_offers_commands_options_choices_and_files(self):
+        script = self.script("fish")
+        for words, wanted, unwanted in CASES:
+            said = self.ask("fish", "--no-config", "-c", f"source {script}; complete -C '{' '.join(words)}'")
+            self.check({line.partition("\t")[0] for line in said.splitlines()}, words, wanted, unwanted)
+
+    @unittest.skipUnless(shutil.which("zsh"), "zsh is not installed")
+    def test_zsh_offers_commands_options_choices_and_files(self):
+        script = self.script("zsh")
+        (self.root / "_alltoken-call").write_bytes(script.read_bytes())
+        for how in (f"fpath=({self.root} $fpath); compinit -u", f"compinit -u; . {script}"):
+            for words, wanted, unwanted in CASES:
+                self.check(self.tab(f"autoload -Uz compinit; {how}", words), words, wanted, unwanted)
+
+    def tab(self, setup: str, words: list[str]) -> set[str]:
+        """What zsh lists on Tab: completion runs only in its line editor, so it gets a terminal."""
+        with warnings.catch_warnings():  # 3.12 warns of our gateways' threads, with which an exec does not share
+            warnings.simplefilter("ignore", DeprecationWarning)
+            pid, terminal = pty.fork()
+        if pid == 0:
+            os.chdir(self.root)
+            os.execvpe("zsh", ["zsh", "-f", "-i"], self.plain)
+        try:
+            listing = (
+                "zstyle ':completion:*' menu no; setopt no_auto_menu no_list_ambiguous; unsetopt zle_bracketed_paste"
+            )
+            # The prompt is shown by the line editor, which has the terminal in raw mode then: ^D is a key, not an end.
+            os.write(terminal, f"{listing}; {setup}; PS1=REA''DY\n".encode())
+            self.until(terminal, b"READY")
+            os.write(terminal, " ".join(words).encode() + b"\x04\x01echo \x05 do''ne\n")
+            return set(self.until(terminal, b"done\r\n").replace("\r", " ").split())
+        finally:
+            os.close(terminal)
+            os.kill(pid, 9)
+            os.waitpid(pid, 0)
+
+    @staticmethod
+    def until(terminal: int, mark: bytes) -> str:
+        data = b""
+        end = time.monotonic() + 20
+        while mark not in data and time.monotonic() < end:
+            if select.select([terminal], [], [], 0.5)[0]:
+                data += os.read(terminal, 65536)
+        return data.decode("utf-8", "replace")
+
+
+class Scripts(Case):
+    def test_every_option_of_every_command_is_in_every_script(self):
+        parsers = {name: cli.command_parser(name) for name in cli.COMMANDS}
+        for name in shell.SHELLS:
+            text = shell.script(name, parsers, cli.TOP)
+            for parser in parsers.values():
+                for action in parser._actions:
+                    for option in action.option_strings:
+                        wanted = (
+                            option if name != "fish" else f"-l {option[2:]}" if option[1] == "-" else f"-s {option[1:]}"
+                        )
+                        self.assertIn(wanted, text, name)
+
+    def test_another_shell_is_status_2(self):
+        for words in (["--completion"], ["--completion", "tcsh"], ["--completion", "bash", "zsh"], ["--completion="]):
+            with self.subTest(words):
+                self.assertEqual(self.call(*words).status, 2)
+        self.assertEqual(self.call("--completion=bash").status, 0)
