@@ -36,8 +36,8 @@ def _status() -> int:
         from alltoken_call.errors import Interrupted
 
         try:
-            from alltoken_call.cli.main import main
             from alltoken_call.cli.context import Context
+            from alltoken_call.cli.main import main
 
             context = Context.of_process()
             context.signals.install()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 
 from .errors import KeyProblem, UsageError
 
@@ -12,16 +13,26 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 DEFAULT_BASE_URL = "https://api.alltoken.ai"
-DEFAULT_MODELS = {
-    "chat": "gpt-5.4-mini",
-    "image": "gpt-image-2",
-    "video": "seedance-1.5-pro",
-    "search": "deepseek-v4-pro",
-}
+
+
+class Gateway:
+    """Where to call, and how it is spoken to there. `proxied`: the environment may name proxies."""
+
+    def __init__(self, name: str, root: str, dialect: str, *, proxied: bool = False) -> None:
+        self.name = name
+        self.root = root
+        self.dialect = dialect
+        self.proxied = proxied
+
+
+def gateway(environ: Mapping[str, str]) -> Gateway:
+    """The gateway that the environment names. Raises `UsageError`."""
+    proxied = sys.platform in ("darwin", "win32") or any(name.lower().endswith("_proxy") for name in environ)
+    return Gateway("alltoken", base_url(environ), "alltoken", proxied=proxied)
 
 
 def api_key(environ: Mapping[str, str]) -> str:
-    """The key from ALLTOKEN_API_KEY, stripped. Raises `KeyProblem` where it is missing or cannot be a header's value.
+    """The key from ALLTOKEN_API_KEY, stripped. Raises `KeyProblem` if it is missing or cannot be a header's value.
 
     http.client would refuse such a value with an exception that quotes it, so it is checked first.
     """
@@ -55,13 +66,13 @@ def base_url(environ: Mapping[str, str]) -> str:
         raise _unusable("it holds white space or a character that is not ASCII")
     try:
         parts = urlsplit(value)
-        sound = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
     except ValueError:  # its text quotes what may be a password
-        sound = False
-    if not sound:
+        usable = False
+    if not usable:
         raise _unusable("it must look like https://host")
     if "@" in parts.netloc or parts.query or parts.fragment:
-        raise _unusable("it may hold no user, query or fragment")
+        raise _unusable("it must not have a user, query or fragment")
     if parts.scheme == "http" and not is_loopback(parts.hostname):
         raise _unusable("http:// is for loopback only, since the key would travel in clear")
     return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/').removesuffix('/v1').rstrip('/')}"
@@ -71,13 +82,13 @@ def _unusable(reason: str) -> UsageError:
     return UsageError(f"ALLTOKEN_BASE_URL cannot be used: {reason}", hint=f"the default is {DEFAULT_BASE_URL}")
 
 
-def default_model(environ: Mapping[str, str], command: str) -> str:
-    """The model to use where the command line names none."""
-    return environ.get(f"ALLTOKEN_{command.upper()}_MODEL", "").strip() or DEFAULT_MODELS[command]
+def default_model(environ: Mapping[str, str], command: str) -> str | None:
+    """The model that the environment names for a command; None if it names none."""
+    return environ.get(f"ALLTOKEN_{command.upper()}_MODEL", "").strip() or None
 
 
 def state_dir(environ: Mapping[str, str]) -> str | None:
-    """Where the ledger and the spools live; None where the environment knows no home.
+    """Where the ledger and the spools are; None if the environment names no home.
 
     XDG's rule: a relative path is invalid and ignored. https://specifications.freedesktop.org/basedir-spec/
     """
@@ -93,7 +104,7 @@ def state_dir(environ: Mapping[str, str]) -> str | None:
 
 
 def ledger_path(environ: Mapping[str, str]) -> str | None:
-    """The ledger's path; None where it is off or has no place."""
+    """The ledger's path; None if it is off or has no place."""
     value = environ.get("ALLTOKEN_LEDGER", "")
     if value:
         return None if value == "off" else value

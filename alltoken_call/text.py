@@ -1,4 +1,4 @@
-"""A stranger's text made fit to be shown: inert on a terminal, one line of ours, without the key."""
+"""Remote text made fit to be shown: inert on a terminal, one line, without the key."""
 
 from __future__ import annotations
 
@@ -24,11 +24,14 @@ def inert(text: str) -> str:
 
 
 def one_line(text: str, limit: int = 1000) -> str:
-    """A remote text as part of a line of ours: no line breaks with which it could pose as another line."""
+    """A remote text as part of a line of ours: without line breaks with which it could pose as another line."""
     text = " ".join(text.split())
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
 def redacted(text: str, secret: str) -> str:
-    """`text` without `secret`, which gateways like to quote in errors. A secret of under 6 characters is none."""
+    """`text` without `secret`, which gateways like to quote in errors.
+
+    Secrets shorter than 6 characters are not redacted: they would match ordinary text.
+    """
     return text.replace(secret, "[key]") if len(secret) >= 6 else text

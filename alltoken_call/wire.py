@@ -1,4 +1,4 @@
-"""A stranger's JSON: parse it whatever it is, and take from it only what has the right type."""
+"""JSON from the network: parsed whatever it is; what is taken from it has the right type."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def parse_json(data: bytes | str) -> Any:
-    """A JSON value; NaN and infinities, which JSON does not have, become null.
+    """A JSON value; NaN and infinities, which JSON does not have, become null; control characters in strings are taken.
 
     Raises ValueError, also for nesting that is too deep and for numbers of thousands of digits.
     """
@@ -28,11 +28,11 @@ def _finite(text: str) -> float | None:
     return value if math.isfinite(value) else None
 
 
-_DECODER = json.JSONDecoder(parse_float=_finite, parse_constant=lambda _: None)
+_DECODER = json.JSONDecoder(parse_float=_finite, parse_constant=lambda _: None, strict=False)
 
 
 def object_of(data: bytes | str) -> dict[str, Any]:
-    """A JSON object; an empty one where `data` is anything else."""
+    """A JSON object; an empty one if `data` is anything else."""
     try:
         value = parse_json(data)
     except ValueError:
@@ -41,7 +41,7 @@ def object_of(data: bytes | str) -> dict[str, Any]:
 
 
 def text_of(value: object) -> str | None:
-    """`value` where it is a string with something in it; what odd answers put elsewhere is no text."""
+    """`value` if it is a string with something in it, else None."""
     return value if isinstance(value, str) and value.strip() else None
 
 

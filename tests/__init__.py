@@ -20,7 +20,12 @@ def load_tests(loader: unittest.TestLoader, _: unittest.TestSuite, pattern: str 
 def _modules(suite: Any) -> list[Any]:
     """The suites of modules in one of folders."""
     parts = list(suite)
-    if any(isinstance(test, unittest.TestCase) for part in parts if not isinstance(part, unittest.TestCase) for test in part):
+    if any(
+        isinstance(test, unittest.TestCase)
+        for part in parts
+        if not isinstance(part, unittest.TestCase)
+        for test in part
+    ):
         return [suite]
     return [module for part in parts for module in ([part] if isinstance(part, unittest.TestCase) else _modules(part))]
 

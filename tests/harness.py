@@ -22,13 +22,14 @@ from typing import Any
 
 from alltoken_call.cli import main as cli
 from alltoken_call.cli.context import Context
+from alltoken_call.net.clock import Clock
 
 from .gateway import CHAT, KEY, Gateway
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = str(ROOT / "alltoken_call")
 PYTHON = [sys.executable, "-S"]  # whatever the machine's own packages do at every start is not what we test
-ALWAYS = ("ok", "command", "model", "usage", "cost", "request_id", "error")
+ALWAYS = ("ok", "command", "gateway", "model", "usage", "cost", "request_id", "error")
 ERROR = {"code", "type", "message", "status", "request_id", "hint"}
 MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # every test syncs files: none needs a disk
 PATIENCE = 10.0  # seconds after which a test that waits for an event has failed
@@ -128,8 +129,7 @@ class Case(unittest.TestCase):
             stderr=stream("err", err),
             environ={name: value for name, value in {**self.environ, **environ}.items() if value is not None},
             program=["alltoken-call"],
-            sleep=sleeps.append,
-            chance=lambda: 0.0,
+            clock=Clock(sleep=sleeps.append, chance=lambda: 0.0),
         )
         status = cli.main(list(argv), context)
         return Result(status, out.getvalue(), err.getvalue(), sleeps)

@@ -19,8 +19,9 @@ from typing import Any
 from unittest import mock
 
 from alltoken_call.cli import main as cli
-from alltoken_call.store import files
 from alltoken_call.cli.context import Context
+from alltoken_call.net import clock as net_clock
+from alltoken_call.store import files
 
 from .gateway import Exchange, Step, png
 from .harness import PATIENCE, Case, Result, Terminal
@@ -89,10 +90,9 @@ class TaskCase(Case):
             stderr=stream("err", err),
             environ={name: value for name, value in {**self.environ, **environ}.items() if value is not None},
             program=["alltoken-call"],
-            clock=self.clock.monotonic,
-            now=self.clock.time,
-            sleep=self.clock.sleep,
-            chance=lambda: 0.0,
+            clock=net_clock.Clock(
+                monotonic=self.clock.monotonic, now=self.clock.time, sleep=self.clock.sleep, chance=lambda: 0.0
+            ),
         )
         with _handlers_kept() if signals else contextlib.nullcontext():
             if signals:

@@ -37,15 +37,16 @@ from urllib.parse import quote
 
 from alltoken_call.calls import completion, tasks
 from alltoken_call.cli import main as cli
-from alltoken_call.net import response
-from alltoken_call.store import files
-from alltoken_call.net.chunked import Dechunker
-from alltoken_call.commands import chat, cost, image, models, video
 from alltoken_call.cli.context import Context
+from alltoken_call.commands import chat, cost, image, models, video
+from alltoken_call.net import clock as net_clock
+from alltoken_call.net import response
+from alltoken_call.net.chunked import Dechunker
+from alltoken_call.store import files
 
+from .calls.test_completion import event
 from .gateway import CHAT, DONE, KEY, Gateway, Tasks, delta, frames, png, raw, refuse, reply, stream
 from .harness import MEMORY, PATIENCE, PYTHON, ROOT, Case, Result
-from .calls.test_completion import event
 
 BOUND = 8.0  # real seconds that a row may take on a busy machine; each is done in a fraction of one
 SUBMIT = "POST /v1/images/generations/async"
@@ -637,10 +638,9 @@ class World(Case):
             stderr=io.TextIOWrapper(err, "utf-8"),
             environ={name: value for name, value in {**self.environ, **environ}.items() if value is not None},
             program=["alltoken-call"],
-            clock=self.clock.monotonic,
-            now=self.clock.now,
-            sleep=self.clock.sleep,
-            chance=lambda: 0.0,
+            clock=net_clock.Clock(
+                monotonic=self.clock.monotonic, now=self.clock.now, sleep=self.clock.sleep, chance=lambda: 0.0
+            ),
         )
         self.began = time.monotonic()
         status = cli.main(list(argv), context)

@@ -13,9 +13,10 @@ import time
 import unittest
 
 from alltoken_call.cli import main as cli
-from alltoken_call.net import chunked
 from alltoken_call.cli.context import Context
 from alltoken_call.errors import ExitStatus
+from alltoken_call.net import chunked
+from alltoken_call.net import clock as net_clock
 from alltoken_call.net.transport import api_error
 from alltoken_call.wire import object_of
 
@@ -155,8 +156,10 @@ class Fuzz(Case):
             stderr=io.TextIOWrapper(err, "utf-8"),
             environ=self.environ,
             program=["alltoken-call"],
-            clock=lambda: time.monotonic() + skipped[0],
-            sleep=lambda seconds: skipped.__setitem__(0, skipped[0] + seconds),
+            clock=net_clock.Clock(
+                monotonic=lambda: time.monotonic() + skipped[0],
+                sleep=lambda seconds: skipped.__setitem__(0, skipped[0] + seconds),
+            ),
         )
         status = cli.main(words, context)
         said = err.getvalue().decode("utf-8", "replace")

@@ -16,9 +16,9 @@ import threading
 import time
 import unittest
 
+from .calls.test_completion import event
 from .gateway import CHAT, DONE, KEY, delta, frames, refuse, stream
 from .harness import PACKAGE, PATIENCE, PYTHON, ROOT, Case
-from .calls.test_completion import event
 
 LAST = b"This is the loopback gateway, which echoes: "
 

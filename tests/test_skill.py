@@ -11,7 +11,8 @@ import unittest
 from pathlib import Path
 from unittest import mock
 
-from alltoken_call.cli import main as cli, skills
+from alltoken_call.cli import main as cli
+from alltoken_call.cli import skills
 from alltoken_call.errors import ExitStatus
 
 from .harness import ROOT, Case

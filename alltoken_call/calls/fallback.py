@@ -1,26 +1,24 @@
 """Which model to try when all providers of one have failed: the closest of its family, then one of another.
 
-Never a dearer one: where prices cannot be known, nothing is chosen, and candidates are only named.
+Never a dearer one: if prices cannot be known, nothing is chosen, and candidates are only named.
 """
 
 from __future__ import annotations
 
 import re
 
-from .completion import ask
-from ..errors import ApiError, NetworkError
+from ..errors import CallError, NetError
 from ..text import one_line
-from ..wire import text_of
+from ..values import Warned
+from .chat import ask
+from .models import catalog, list_models
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from .completion import Completion
-    from ..cli.output import Output
-    from ..net.transport import Transport
-
-MODELS = "/v1/models"
+    from ..values import Answer
+    from .client import Client
 
 
 def family(model: str) -> str:
@@ -42,72 +40,60 @@ def _shared(one: str, other: str) -> int:
     return next((at for at, pair in enumerate(zip(one, other)) if pair[0] != pair[1]), min(len(one), len(other)))
 
 
-def affordable(model: str, others: list[str], catalog: dict[str, dict[str, Any]]) -> list[str]:
-    """Those of `others` whose two prices are known and neither above `model`'s; none where its own are unknown."""
-    from ..gateways import pricing
-
-    limits = pricing.prices(catalog.get(model, {}))
+def affordable(client: Client, model: str, others: list[str], catalog: dict[str, dict[str, Any]]) -> list[str]:
+    """Those of `others` whose two prices are known and neither above `model`'s; none if its own are unknown."""
+    limits = client.dialect.prices(catalog.get(model, {}))
 
     def fits(other: str) -> bool:
-        found = pricing.prices(catalog.get(other, {}))
+        found = client.dialect.prices(catalog.get(other, {}))
         return all(limit is not None and price is not None and price <= limit for limit, price in zip(limits, found))
 
     return [other for other in others if fits(other)]
 
 
-def is_chat(entry: dict[str, Any]) -> bool:
-    """Whether a model list's entry is a chat model; an entry without a modality is one (PROTOCOL: Models)."""
-    modality = text_of(entry.get("modality"))
-    return modality is None or modality.lower() in ("text", "vision", "chat")
-
-
 def ask_with_fallback(
-    transport: Transport,
-    output: Output,
-    body: dict[str, Any],
-    choice: str | list[str],
-    *,
-    families: tuple[str, ...] = (),
-    show_reasoning: bool = False,
-) -> Completion:
-    """`ask`, and on `all_providers_failed` before any text, ask again as `choice` says: auto, none, or ids.
+    client: Client, body: dict[str, Any], choice: str | list[str], *, families: tuple[str, ...] = ()
+) -> Answer:
+    """`ask`, and if all providers fail before any text, ask again as `choice` says: auto, none, or ids.
 
-    A fallback that does not exist is passed over. `families` bounds what auto may choose from. Raises as `ask`.
+    A fallback that does not exist is passed over. `families` bounds what auto may choose from. The answer's `model`
+    is the one that was asked in the end. Raises as `ask`.
     """
     first = body["model"]
     plan = [name for name in choice if name != first] if isinstance(choice, list) else None if choice == "auto" else []
     while True:
         try:
-            return ask(transport, output, body, show_reasoning=show_reasoning)
-        except ApiError as error:
-            model = body["model"]
-            failed = error.code == "all_providers_failed"
+            return ask(client, body)
+        except CallError as error:
+            model, partial = body["model"], error.partial
+            failed = client.dialect.fails_everywhere(error.code)
             missing = error.http == 404 and model != first
-            if not (failed or missing) or output.report["text"] or output.report["tool_calls"]:
+            if not (failed or missing) or partial.text or partial.tool_calls:
                 raise
             if plan is None:
-                plan = _plan(transport, model, families, error)
+                plan, names = _plan(client, model, families)
+                if not plan and names:
+                    hint = f"no other model is known to be as cheap; choose one with -m: {names}"
+                    raise CallError.of(error, hint=hint) from None
             if not plan:
                 raise
-            what = f"all providers of {one_line(model)} failed" if failed else f"there is no {one_line(model)}"
-            output.warning(f"{what}; asking {one_line(plan[0])}")
-            body["model"] = output.report["model"] = plan.pop(0)
+            what = f"all providers of {one_line(model)} failed" if failed else f"there is no model {one_line(model)}"
+            client.emit(Warned(f"{what}; asking {one_line(plan[0])}"))
+            body = body | {"model": plan.pop(0)}
 
 
-def _plan(transport: Transport, model: str, families: tuple[str, ...], error: ApiError) -> list[str]:
-    """At most one model of the same family and one of another; where there is none, `error`'s hint says what could
-    be tried by hand."""
-    from ..gateways import pricing  # decimal is for those who need it
-
+def _plan(client: Client, model: str, families: tuple[str, ...]) -> tuple[list[str], str]:
+    """At most one model of the same family and one of another; and the names of what could be tried by hand."""
     try:
-        listed = [name for name, entry in pricing.listed(transport, MODELS) if is_chat(entry)]
+        listed = [name for name, _ in list_models(client, "chat")]
         others = closest(model, [name for name in listed if not families or family(name) in families])
-        if others:
-            names = one_line(", ".join(others[:4]))
-            error.hint = f"no other model is known to be as cheap; choose one with -m: {names}"
-        fitting = affordable(model, others, pricing.catalog(transport))
-    except (ApiError, NetworkError):
-        return []
+        names = one_line(", ".join(others[:4]))
+    except NetError:
+        return [], ""
+    try:
+        fitting = affordable(client, model, others, catalog(client))
+    except NetError:
+        return [], names
     relatives = [other for other in fitting if family(other) == family(model)]
     strangers = [other for other in fitting if family(other) != family(model)]
-    return relatives[:1] + strangers[:1]
+    return relatives[:1] + strangers[:1], names

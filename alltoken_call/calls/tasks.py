@@ -1,6 +1,6 @@
-"""Create a task, wait for its end, resume it (image and video).
+"""Create a task, wait for its end, take it up again (image and video).
 
-What is left where a run dies, and how it is got back:
+What is left if a run dies, and how it is got back:
 
 the output is checked         nothing was sent
 → submit                      an image: the POST is repeated with one Idempotency-Key inside the gateway's 60 s, and
@@ -8,7 +8,7 @@ the output is checked         nothing was sent
                               A video: never repeated; `video --list` shows it (status 12)
 → the id is told, recorded    id and target in the ledger: `--resume` without an id finds them
 → poll                        the same; the task goes on at the gateway
-→ the answer arrives          <state>/spool/<id>.*.json grows; killed here: cut, `--resume` asks for an r2_url, and
+→ the answer arrives          <state>/spool/<hash>.*.json grows; killed here: cut, `--resume` asks for an r2_url, and
                               else says that it is gone and where the piece lies (status 11)
 → it is whole                 `--resume` makes the image from the same file and asks nobody
 → decoded beside the target   the same, and a *.part file beside the target
@@ -19,270 +19,164 @@ the output is checked         nothing was sent
 
 from __future__ import annotations
 
-import contextlib
-import math
-import os
-import re
-
-from ..store import ledger
-from ..net import retry
-from ..errors import ApiError, CallError, ExitStatus, Interrupted, NetworkError
-from ..text import inert, one_line
-from ..net.transport import Policy, api_error
-from ..wire import segment, text_of
+from ..errors import CallError, ExitStatus, Interrupted, NetError
+from ..store import files
+from ..text import inert
+from ..values import Submitted, Waiting
+from .client import status_of_wait
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from ..cli.context import Context
-    from ..cli.output import Output
-    from ..net.response import Response
-    from ..net.transport import Transport
+    from ..gateways.alltoken import Task
+    from ..values import Pending, Request
+    from .client import Client
 
-FIELDS = ("task_id", "status", "files", "resume")
-LIFETIME = 1800.0  # seconds from submit until a task expires
 GRACE = 2.0  # seconds that a GET on its way may still take when a signal or the deadline comes: it may bring the image
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.05, 60.0  # seconds between two polls, whatever the gateway asks for
-REPEATED = Policy(429, 503, lost=True, bare=True)  # with an Idempotency-Key
-NEVER_REPEATED = Policy(429, bare=True)
-_DONE = ("completed", "succeeded")
-_ENDS = {"failed": "failed", "cancelled": "cancelled", "canceled": "cancelled", "expired": "expired"}
+PAUSES = {"image": 2.0, "video": 3.0}  # seconds between two polls if the gateway does not say
+ADVICE = {
+    "image": "look at the gateway's usage page before you run it again",
+    "video": "look with `alltoken-call video --list` before you run it again",
+}
 
 
-def is_done(document: dict[str, Any]) -> bool:
-    """Whether a task's answer says completed, under either name."""
-    return document.get("status") in _DONE
+def submit(client: Client, request: Request, pending: Pending) -> None:
+    """Create a task; its id is put into `pending`, emitted and recorded.
+
+    Raises `CallError`, with status 12 if it is unknown whether the task was accepted.
+    """
+    pending.tried = True
+    try:
+        with client.shield.held(GRACE):  # the answer may be on its way, and the task with it
+            _post(client, request, pending)
+            client.shield.firm()
+            client.emit(Submitted(pending.task_id or ""))
+            record(client, pending)
+    except NetError as error:
+        raise client.ended(error, pending) from None
+    except Interrupted as signal:
+        doubtful = client.transport.sent and not pending.task_id
+        hint = f"the task may have been accepted, and may be billed: {ADVICE[pending.command]}" if doubtful else None
+        raise client.ended(signal, pending, hint=hint) from None
 
 
-def is_id(text: str | None) -> bool:
-    """Whether a text can be a task's id: nothing that is no name, or would be another place in a URL."""
-    return text is not None and text.strip() not in ("", ".", "..")
-
-
-def _accepted(response: Response) -> str:
-    document = response.json()
-    task_id = text_of(document.get("id")) or text_of(document.get("task_id"))
-    if task_id is None or not is_id(task_id):
-        error = NetworkError("the task was accepted without a usable id", code="protocol", sent=True)
-        error.request_id = response.request_id
-        raise error
-    return task_id
-
-
-class Tasks:
-    """The tasks of one command: `path` is where one is got, `pause` the seconds between two polls."""
-
-    def __init__(
-        self,
-        context: Context,
-        output: Output,
-        transport: Transport,
-        path: str,
-        *,
-        pause: float,
-        one_shot: bool,
-        submitted: float | None = None,
-    ) -> None:
-        self._context = context
-        self._output = output
-        self._transport = transport
-        self._path = path
-        self._pause = pause
-        self._one_shot = one_shot
-        self.ended = False  # nothing is left to fetch
-        self._submitted = submitted or context.started  # seconds since the epoch
-
-    def submit(self, path: str, body: dict[str, Any], *, key: str | None, about: str, target: str | None) -> None:
-        """Create a task; its id is told and recorded. With a `key` the submit is repeated inside the gateway's window.
-
-        Raises `CallError` with status 12 where it is unknown whether the task was accepted, else as `request`.
-        """
-        try:
-            with self._context.signals.held(GRACE):  # the answer may be on its way, and the task with it
-                self._submit(path, body, key, about, target)
-        except Interrupted:
-            if self._output.report["task_id"]:
-                self._output.parting = self.resume_line(target)
-            elif self._output.reached:
-                self._output.warning(f"the task may have been accepted, and may be billed: {self._advice()}")
-            raise
-
-    def _submit(self, path: str, body: dict[str, Any], key: str | None, about: str, target: str | None) -> None:
-        try:
-            task_id: str | None = self._transport.request(
-                "POST",
-                path,
-                body,
-                REPEATED if key else NEVER_REPEATED,
-                _accepted,
-                headers={"Idempotency-Key": key} if key else None,
-                silence=20.0 if key else math.inf,
-                latest=50.0 if key else math.inf,
-            )
-        except ApiError as error:
-            if error.code == "duplicate_request":
-                task_id = error.task_id if is_id(error.task_id) else None
-            elif error.sent and (error.http in (409, 429) or (error.http or 0) >= 500):
-                raise self._unknown(error) from None
-            else:
-                raise
-        except NetworkError as error:
-            raise (self._unknown(error) if error.sent else error) from None
+def _post(client: Client, request: Request, pending: Pending) -> None:
+    def attempt() -> str:
+        reply = client.read(client.once(request))
+        task_id = client.dialect.accepted(reply.document)
+        pending.request_id = reply.request_id
         if task_id is None:
-            raise self._unknown(NetworkError("it was accepted, but its id is not known"))
-        self._context.signals.firm()
-        self._output.report |= {"task_id": task_id, "status": "queued"}
-        self._output.say(f"submitted {one_line(task_id, 200)}{about}")
-        place = target if target in (None, "-") else os.path.abspath(target)
-        ledger.record(self._context, self._output, {"output": place})
+            message = "the task was accepted without a usable id"
+            raise NetError(message, "protocol", sent=True, request_id=reply.request_id)
+        return task_id
 
-    def _unknown(self, error: CallError) -> CallError:
-        unknown = CallError(
-            f"it is unknown whether the task was accepted, and it may be billed: {error.message}",
-            status=ExitStatus.UNKNOWN,
-            code="unknown_outcome",
-            hint=self._advice(),
-        )
-        unknown.http, unknown.type, unknown.request_id = error.http, error.type, error.request_id
-        self._output.cost(None)
-        return unknown
+    try:
+        task_id = client.repeat(attempt, request)
+    except NetError as error:
+        adopted = client.dialect.duplicate(error)
+        doubtful = error.sent and (error.http is None or error.http in (409, 429) or error.http >= 500)
+        if adopted is None and (doubtful or error.code == "duplicate_request"):
+            message = f"it is unknown whether the task was accepted, and it may be billed: {error.message}"
+            raise client.ended(
+                error.but(sent=True),
+                pending,
+                message=message,
+                status=ExitStatus.UNKNOWN,
+                code="unknown_outcome",
+                hint=ADVICE[pending.command],
+            ) from None
+        if adopted is None:
+            raise
+        task_id = adopted
+    pending.task_id, pending.status, pending.resumable = task_id, "queued", True
 
-    def _advice(self) -> str:
-        video = self._output.report["command"] == "video"
-        where = f"with {self.line('--list')}" if video else "the usage page"
-        return f"check {where} before running it again"
 
-    def wait(self, read: Callable[[Response], dict[str, Any]], take: Callable[[dict[str, Any]], None]) -> None:
-        """Poll until the task has completed and `take` its answer; `read` makes a document of each answer.
+def record(client: Client, pending: Pending, **fields: Any) -> None:
+    """Put the task into the ledger, with the place where its result is, or will be, saved."""
+    target = pending.files[0] if pending.files else pending.target
+    place = target if target in (None, "-") else files.absolute(target)
+    client.record(pending, output=place, **fields)
 
-        A failing poll is not a failing task. Raises `CallError` with status 8 at the deadline, 10 where the task
-        ended otherwise, 11 where its result is gone; `ApiError` and `NetworkError` for what no waiting mends.
-        """
-        task_id = self._output.report["task_id"]
-        told = None
-        failures = 0
-        while True:
-            try:
-                status, pause = self._poll(task_id, read, take)
-            except (ApiError, NetworkError) as error:
-                self._context.signals.check()
-                status, pause = self._output.report["status"] or "unknown", self._failed_poll(error, failures)
-                failures += 1
-            else:
-                failures = 0
-                if status in _DONE:
-                    return
-            self._output.report["status"] = status
-            if status != told and not self._output.lively:
-                self._output.note("status", f"{one_line(status, 60)} after {self._age():.1f} s")
-            told = status
-            self._sleep(task_id, status, pause)
 
-    def _poll(
-        self, task_id: str, read: Callable[[Response], dict[str, Any]], take: Callable[[dict[str, Any]], None]
-    ) -> tuple[str, float]:
-        """One GET: the status, and the seconds until the next. Signals are held back where it may bring the result."""
-        grace = GRACE if self._one_shot else 0.0
-        with self._context.signals.held(grace) if grace else contextlib.nullcontext():
-            response = self._transport.fetch(f"{self._path}/{segment(task_id)}", grace=grace)
-            try:
-                document = read(response)
-            finally:
-                response.close()
-            status = document.get("status")
-            status = self._output.clean(inert(status))[:60] if isinstance(status, str) and status else "unknown"
-            if status in _DONE:
-                self._output.unsaved = True
-                self._output.report["status"] = "completed"
-                take(document)
-        if status in _ENDS:
-            self.end(_ENDS[status])
-            raise self._ended(document, _ENDS[status])
-        told = document.get("next_poll_after_ms")
-        pause = min(told, 1e6) / 1000 if isinstance(told, (int, float)) and told is not True and told >= 0 else None
-        if pause is None:
-            pause = retry.parse_retry_after(response.header("Retry-After"), self._context.now())
-        return status, min(max(pause if pause is not None else self._pause, SHORTEST_PAUSE), LONGEST_PAUSE)
+def poll(client: Client, pending: Pending, attempt: Callable[[], Task]) -> Task:
+    """One look at the task, repeated until there is an answer. A failing poll is not a failing task.
 
-    def _failed_poll(self, error: ApiError | NetworkError, failures: int) -> float:
-        """Seconds until the next try after a poll that failed. Raises what no waiting mends."""
-        gone = {404: "not_found", 410: "gone"}.get(error.http or 0)
-        if gone:
-            row = ledger.look_up(self._context, self._output, *self._named())
-            if row.get("status") == "completed" and row.get("output") not in (None, "-"):
-                error.hint = f"another run has saved it: {row['output']}"
-            elif error.http == 404:
-                error.hint = "the gateway does not know this task"
-            self._output.keep_row = bool(row)
-            self.end(gone)
-            raise error
-        busy = error.http == 409  # another reader is taking the result
-        if not (busy or error.passing or error.code in ("protocol", "max_wait")):
-            raise error
-        asked = error.retry_after if isinstance(error, ApiError) else None
-        pause = self._pause if busy else max(self._pause, 4 * retry.backoff(failures, self._context.chance()))
-        pause = min(max(asked, 0.5) if asked is not None else pause, LONGEST_PAUSE)
-        if error.code != "max_wait":
-            what = "another reader is taking the result" if busy else one_line(error.message, 200)
-            self._output.note("retry", f"{error.http or error.code}: {what}; asking again in {pause:.3g} s")
-        return pause
+    Raises `CallError` with status 8 at the deadline, 10 if the task ended without a result, 11 if it is gone.
+    """
+    request = client.dialect.poll(pending.command, pending.task_id or "")
+    try:
+        task = client.repeat(attempt, request, PAUSES[pending.command])
+    except NetError as error:
+        if error.http in (404, 410):
+            raise _gone(client, pending, error) from None
+        status = status_of_wait(error)
+        changes = {"code": "pending", "message": _over(pending)} if status is ExitStatus.PENDING else {}
+        raise client.ended(error, pending, status=status, **changes) from None
+    pending.status = client.clean(inert(task.status))[:60]
+    pending.model = pending.model or task.model
+    if task.ended:
+        pending.resumable = False
+        record(client, pending)
+        raise _failed(client, pending, task)
+    return task
 
-    def _named(self) -> tuple[str, str]:
-        return self._output.report["command"], self._output.report["task_id"]
 
-    def _ended(self, document: dict[str, Any], status: str) -> CallError:
-        error = api_error(document, 0, self._output.report["request_id"], self._transport.key)
-        message = error.message if error.enveloped else f"the task is {status}"
-        code = f"task_{status}" if error.code == "api_error" else error.code
-        ended = CallError(message, status=ExitStatus.TASK_FAILED, code=code, hint="a new run is a new task")
-        ended.type, ended.request_id = error.type, error.request_id
-        return ended
+def pause(client: Client, pending: Pending, task: Task) -> None:
+    """Wait for the next poll. Raises `CallError` with status 8 at the deadline."""
+    seconds = task.pause if task.pause is not None else PAUSES[pending.command]
+    seconds = min(max(seconds, SHORTEST_PAUSE), LONGEST_PAUSE)
+    clock = client.clock
+    until = clock.monotonic() + min(seconds, clock.left())
+    while True:
+        client.emit(Waiting(pending.task_id or "", pending.status or "", age(client, pending)))
+        left = until - clock.monotonic()
+        if left <= 0:
+            break
+        clock.sleep(min(left, client.tick))
+    if clock.left() <= 0:
+        raise CallError(_over(pending), status=ExitStatus.PENDING, code="pending", partial=pending)
 
-    def _sleep(self, task_id: str, status: str, pause: float) -> None:
-        """Wait for the next poll, with the living line. Raises `CallError` with status 8 at the deadline."""
-        until = self._context.clock() + min(pause, self._context.left())
-        while (left := until - self._context.clock()) > 0:
-            self._output.progress(f"{one_line(task_id, 40)} {status} {self._age():.0f} s")
-            self._context.sleep(min(left, 0.5) if self._output.lively else left)
-        if self._context.left() <= 0:
-            raise CallError(
-                f"the time of --max-wait is over; the task goes on ({status})",
-                status=ExitStatus.PENDING,
-                code="pending",
-            )
 
-    def _age(self) -> float:
-        return max(0.0, self._context.now() - self._submitted)
+def age(client: Client, pending: Pending) -> float:
+    """Seconds since the submit."""
+    if pending.submitted == client.clock.started:
+        return client.clock.gone()  # the clock on the wall may step back
+    return max(0.0, client.clock.now() - pending.submitted)
 
-    def end(self, status: str, output: str | None = None) -> None:
-        """Record that nothing is left to fetch."""
-        self.ended = True
-        self._output.unsaved = False
-        self._output.report["status"] = status
-        if not self._output.keep_row:
-            return
-        ledger.record(self._context, self._output, {"output": output})
 
-    def detach(self, target: str | None) -> None:
-        """Leave the task to itself: how to resume it on stderr, and its id on stdout."""
-        self._output.say(self.resume_line(target))
-        self._output.line(self._output.report["task_id"])
+def _over(pending: Pending) -> str:
+    return f"the time of --max-wait is over; the task goes on ({pending.status or 'unknown'})"
 
-    def line(self, *words: str) -> str:
-        """A command line of this command that can be run here."""
-        import shlex
 
-        return shlex.join([*self._context.program, self._output.report["command"], *words])
+def _gone(client: Client, pending: Pending, error: NetError) -> CallError:
+    """The end of a task that the gateway does not know, or whose result it does not have any more."""
+    row = client.ledger.find(client.gateway.name, pending.command, pending.task_id) if client.ledger else {}
+    hint = error.hint
+    if row.get("status") == "completed" and row.get("output") not in (None, "-"):
+        hint = f"another run has saved it: {row['output']}"
+    elif error.http == 404:
+        hint = "the gateway does not know this task"
+    pending.status = "not_found" if error.http == 404 else "gone"
+    pending.resumable = False
+    pending.tried = bool(row)  # a task that was never ours is not recorded
+    if row:
+        client.record(pending)
+    return client.ended(error, pending, hint=hint)
 
-    def resume_line(self, target: str | None = None) -> str:
-        """The command that resumes the task, and how long that makes sense."""
-        task_id = self._output.report["task_id"]
-        words = ["--resume", task_id] if re.fullmatch(r"[!-~ ]+", task_id) else ["--resume"]  # the latest, that is
-        if task_id.startswith("-"):
-            words = [f"--resume={task_id}"]
-        line = self.line(*words, *(() if self._output.ledger_works or target is None else ("-o", target)))
-        self._output.report["resume"] = line
-        left = LIFETIME - self._age()
-        return f"{line}  # {f'the task expires in {math.ceil(left / 60)} min' if left > 0 else 'the task has expired'}"
+
+def _failed(client: Client, pending: Pending, task: Task) -> CallError:
+    error = client.refusal_in(dict(task.document), pending.request_id)
+    message = error.message if error.enveloped else f"the task is {pending.status}"
+    code = f"task_{pending.status}" if error.code == "api_error" else error.code
+    return CallError(
+        message,
+        status=ExitStatus.TASK_FAILED,
+        code=code,
+        hint="a new run is a new task",
+        type=error.type,
+        request_id=error.request_id,
+        partial=pending,
+    )

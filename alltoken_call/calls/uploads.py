@@ -5,31 +5,47 @@ from __future__ import annotations
 import base64
 import hashlib
 
+from ..errors import NetError, UsageError
+from ..net.download import refused
+from ..net.transport import is_allowed
 from ..store import files
-from ..errors import NetworkError, UsageError
-from ..net.transport import READING, allowed_url
+from ..values import Request
 from ..wire import text_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ..net.transport import Transport
+    from .client import Client
+
+TYPES = (  # that the gateway takes
+    "image/png",
+    "image/jpeg",
+    "image/webp",
+    "video/mp4",
+    "video/webm",
+    "video/quicktime",
+    "audio/wav",
+    "audio/mpeg",
+    "audio/mp4",
+    "audio/aac",
+    "audio/ogg",
+)
 
 
 class LocalFile:
-    """A file's bytes and its media type. Raises `UsageError` where it cannot be read or is of no known type."""
+    """A file's bytes and its media type. Raises `UsageError` if it cannot be read or is not of a known type."""
 
     def __init__(self, path: str, kinds: tuple[str, ...] = ("image",)) -> None:
         self.data = files.read_input(path)
         found = files.media_type(self.data)
-        if found in (None, "image/gif") or found.partition("/")[0] not in kinds:  # PROTOCOL: presign
-            raise UsageError(f"{path} is no {' or '.join(kinds)} of a type that the gateway takes")
+        if found not in TYPES or found.partition("/")[0] not in kinds:
+            raise UsageError(f"{path} is not of a type that the gateway takes ({' or '.join(kinds)})")
         self.path = path
         self.type: str = found
         self.kind = found.partition("/")[0]
 
 
-def upload(transport: Transport, file: LocalFile, purpose: str) -> str:
-    """Upload a file; its upload id. Raises `ApiError`, `NetworkError`, and `UsageError` where it is too large."""
+def upload(client: Client, file: LocalFile, purpose: str) -> str:
+    """Upload a file; its upload id. Raises `NetError`, and `UsageError` if it is too large."""
     md5 = base64.b64encode(hashlib.md5(file.data, usedforsecurity=False).digest()).decode("ascii")
     body = {
         "purpose": purpose,
@@ -38,12 +54,12 @@ def upload(transport: Transport, file: LocalFile, purpose: str) -> str:
         "content_md5": md5,
         "checksum_sha256": hashlib.sha256(file.data).hexdigest(),
     }
-    answer = transport.request("POST", "/v1/uploads/presign", body, READING, lambda response: response.json())
+    answer = client.get(client.dialect.presign(body)).document
     url, upload_id = text_of(answer.get("upload_url")), text_of(answer.get("upload_id"))
     if url is None or upload_id is None:
-        raise NetworkError("the gateway gave no place to upload to", code="protocol", sent=True)
-    if not allowed_url(url, transport.base):
-        raise NetworkError("the gateway's upload address is not one that we open", code="address")
+        raise NetError("the gateway gave no place to upload to", "protocol", sent=True)
+    if not is_allowed(url, client.gateway.root):
+        raise NetError("the gateway's upload address is not one that we open", "address")
     largest = answer.get("max_content_length")
     if isinstance(largest, int) and 0 < largest < len(file.data):
         raise UsageError(f"{file.path} is larger than the gateway takes ({largest:,} bytes)")
@@ -51,5 +67,13 @@ def upload(transport: Transport, file: LocalFile, purpose: str) -> str:
     headers = {"Content-Type": file.type, "Content-MD5": md5}
     if isinstance(required, dict):
         headers = {name: value for name, value in required.items() if isinstance(value, str)}
-    transport.put(url, file.data, headers)
+    request = Request("PUT", url, data=file.data, headers=headers, keyed=False, secret=True)
+
+    def put() -> None:
+        response = client.transport.send(request)
+        response.close()
+        if not 200 <= response.status < 300:
+            raise refused("the upload's server refused", response.status)
+
+    client.repeat(put, request)
     return upload_id

@@ -1,4 +1,4 @@
-"""What a command is given instead of `sys`, `os.environ` and `time`: streams, environment, clocks, signals.
+"""What a command is given instead of `sys`, `os.environ` and `time`: streams, environment, clock, signals.
 
 Tests hand in their own. The process's own context is made once, in `Context.of_process`.
 """
@@ -10,25 +10,33 @@ import math
 import os
 import signal
 import sys
-import time
 
+from .. import config
 from ..errors import Interrupted
+from ..net.clock import Clock
+from ..values import Shield
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Callable, Iterator, Mapping
     from types import FrameType
     from typing import Any, TextIO
 
+    from ..calls.client import Client
+    from ..gateways.alltoken import AllToken
+    from .output import Output
 
-class Signals:
+
+class Signals(Shield):
     """Turns SIGINT, SIGTERM and SIGHUP into `Interrupted`, and holds them back while a result is being saved."""
 
     def __init__(self) -> None:
-        self._held = False
+        self._depth = 0  # of `held` blocks
         self._grace = 0.0
+        self._arriving = False  # what must not be interrupted has begun
         self._pending: int | None = None
-        self.told: Callable[[], None] = lambda: None  # what a signal that is held back says
+        self.told: Callable[[], None] = lambda: None  # says that a signal has to wait
 
     def install(self) -> None:
         """Take over the signals. One that is ignored (nohup, a shell's background job) stays ignored."""
@@ -49,53 +57,53 @@ class Signals:
     def held(self, grace: float = 0.0) -> Iterator[None]:
         """Hold signals back until the block's end; with `grace`, and before `firm`, only for so many seconds.
 
-        Where the block fails, its failure goes first, and a signal waits for the next `check`.
+        If the block fails, its failure goes first, and a signal waits for the next `check`.
         """
-        self._held, self._grace = True, grace
+        self._depth += 1
+        if self._depth == 1:
+            self._grace = grace
         try:
             yield
         finally:
-            self.firm()
-            self._held = False
-        self.check()
+            self._depth -= 1
+            if not self._depth:
+                self.firm()
+                self._arriving = False
+        if not self._depth:
+            self.check()
 
     def firm(self) -> None:
         """What must not be interrupted has begun."""
         if self._grace and self._pending is not None:
             signal.setitimer(signal.ITIMER_REAL, 0)
         self._grace = 0.0
+        self._arriving = True
 
     def check(self) -> None:
-        """Raise `Interrupted` where a signal was held back: here is a good place."""
+        """Raise `Interrupted` if a signal was held back: here is a good place."""
         if self._pending is not None:
-            self._held = False
+            self._depth = 0
             raise Interrupted(self._pending)
 
     def _arrived(self, signum: int, _frame: FrameType | None) -> None:
-        if not self._held or not hasattr(signal, "setitimer"):
+        if not self._depth or not hasattr(signal, "setitimer"):
             raise Interrupted(signum)
         self._pending = signum
-        self.told()
         if self._grace:
             signal.signal(signal.SIGALRM, self._out_of_patience)
             signal.setitimer(signal.ITIMER_REAL, self._grace)
+        elif self._arriving:
+            self.told()
 
     def _out_of_patience(self, _signum: int, _frame: FrameType | None) -> None:
         if self._grace and self._pending is not None:
-            self._held = False
+            self._depth = 0
             raise Interrupted(self._pending)
 
 
-def _chance() -> float:
-    return int.from_bytes(os.urandom(4), "big") / (1 << 32)  # one number is not worth the module `random`
-
-
 class Context:
-    """The world as one command sees it.
-
-    `clock` counts seconds for deadlines and never goes back, `now` is the time since the epoch, `chance` gives
-    numbers in [0, 1). `program` is how we were started, as words for a shell. A closed stream is None.
-    """
+    """The world as one command sees it. `program` is how we were started, as words for a shell. A closed stream is
+    None."""
 
     def __init__(
         self,
@@ -106,10 +114,7 @@ class Context:
         environ: Mapping[str, str],
         program: list[str],
         signals: Signals | None = None,
-        clock: Callable[[], float] = time.monotonic,
-        now: Callable[[], float] = time.time,
-        sleep: Callable[[float], None] = time.sleep,
-        chance: Callable[[], float] = _chance,
+        clock: Clock | None = None,
     ) -> None:
         self.stdin = stdin
         self.stdout = stdout
@@ -117,16 +122,62 @@ class Context:
         self.environ = environ
         self.program = program
         self.signals = signals or Signals()
-        self.clock = clock
-        self.now = now
-        self.sleep = sleep
-        self.chance = chance
-        self.started = now()
-        self.deadline = math.inf  # an instant of `clock`, from --max-wait
+        self.clock = clock or Clock()
+        self.made: Client | None = None  # the client of this command, once there is one
 
-    def left(self) -> float:
-        """Seconds until the deadline."""
-        return self.deadline - self.clock()
+    def dialect(self) -> AllToken:
+        """The dialect of the gateway that this command calls. Raises `UsageError`."""
+        from .. import gateways
+
+        gateway = config.gateway(self.environ)
+        return gateways.dialect(gateway.dialect, gateway.root)
+
+    def client(self, args: argparse.Namespace, output: Output, *, keyed: bool = True) -> Client:
+        """The client of this command. Raises `UsageError`, `KeyProblem` if it is to have a key, and `OutputError` if
+        nobody could read the answer."""
+        from ..calls.client import Client
+        from ..store.ledger import Ledger
+
+        gateway = config.gateway(self.environ)
+        key = config.api_key(self.environ) if keyed else ""
+        output.check_stdout()
+        path = config.ledger_path(self.environ)
+        ledger = Ledger(path, output.warning, off=self.environ.get("ALLTOKEN_LEDGER") == "off")
+        self.signals.told = lambda: output.note("status", "stopping as soon as what is arriving is saved")
+        self.made = Client(
+            gateway,
+            key=key,
+            clock=self.clock,
+            on_event=output.on_event,
+            ledger=ledger,
+            shield=self.signals,
+            state=config.state_dir(self.environ),
+            timeout=args.timeout,
+            tick=0.5 if output.lively else math.inf,
+        )
+        return self.made
+
+    def gateway_name(self) -> str:
+        """The name of the gateway that this command calls."""
+        return self.made.gateway.name if self.made else "alltoken"
+
+    def prompt(self, words: list[str], output: Output, *, only_dash: bool = False) -> str:
+        """The prompt, from words and stdin. Raises `UsageError` if there is none."""
+        from .prompt import assemble
+
+        return assemble(words, self, output, only_dash=only_dash)
+
+    def offers_text(self) -> bool:
+        """Whether stdin was meant for us though no word asks for it, and holds something."""
+        from .prompt import holds_text
+
+        return holds_text(self)
+
+    def command_line(self, *words: str) -> str:
+        """A command line that runs this program here, as one would type it."""
+        import shlex
+
+        return shlex.join([*self.program, *words])
 
     @classmethod
     def of_process(cls) -> Context:
@@ -148,9 +199,12 @@ class Context:
 
 
 def _program(script: str) -> list[str]:
-    """The words that start us again: the console script by its name where PATH finds it, else by its path, and
+    """The words that start us again: the console script by its name if PATH finds it, else by its path, and
     the directory or zip file form with the interpreter before it."""
-    path = os.path.abspath(script)
+    try:
+        path = os.path.abspath(script)
+    except OSError:  # the working directory was deleted
+        path = script
     if os.path.basename(path) == "__main__.py":  # python3 -m alltoken_call
         path = os.path.dirname(path)
     if os.path.isdir(path) or path.endswith((".py", ".pyz")):

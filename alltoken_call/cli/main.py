@@ -11,26 +11,29 @@ import contextlib
 import functools
 import importlib
 import math
+import re
 
 from .. import __version__
-from . import options
-from ..errors import CallError, ExitStatus, Interrupted, UsageError
+from ..commands import options
+from ..errors import CallError, ExitStatus, Interrupted, NetError, UsageError
+from ..values import Pending
 from .output import Output
+from .report import document, resume_line, tell_error, tell_money
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from typing import Any, NoReturn
 
+    from ..values import Result
     from .context import Context
 
 COMMANDS = ("chat", "image", "video", "search", "models", "cost")
-RECORDED = ("chat", "image", "video", "search")  # what may cost something leaves a row in the ledger
-TOP = ["--help", "--version", "--install-skills", "--completion"]
+TOP = ("--help", "--version", "--install-skills", "--completion")
 _ANYWHERE = ("--json", "-q", "--quiet", "-v", "--verbose", "--dry-run")
 EXIT_STATUSES = """\
 exit statuses:
-  0 done                          8 still pending: resume it
+  0 done                          8 not finished: resume it
   1 refused, or nothing to show   9 cut short; what arrived was kept
   2 wrong usage, nothing sent    10 the task failed, was cancelled or expired
   3 the network                  11 the result is gone
@@ -45,7 +48,21 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """What argparse calls to refuse."""
-        raise UsageError(message, hint=self.format_usage().strip())
+        unknown = re.match(r"unrecognized arguments: (--?[^ =]+)", message)
+        if not unknown:
+            raise UsageError(message, hint=f"{self.prog} --help shows the options")
+        names = [name for action in self._actions for name in action.option_strings]
+        raise UsageError(
+            f"unknown option {unknown[1]}", hint=_nearest(unknown[1], names, f"{self.prog} --help shows the options")
+        )
+
+
+def _nearest(word: str, names: Iterable[str], otherwise: str) -> str:
+    """A hint that names what a mistyped word may mean."""
+    import difflib
+
+    near = difflib.get_close_matches(word, list(names), 1)
+    return f"did you mean {near[0]}?" if near else otherwise
 
 
 def command_parser(name: str) -> Parser:
@@ -61,19 +78,27 @@ def command_parser(name: str) -> Parser:
     )
     module.add_arguments(parser)
     common = parser.add_argument_group("on every command")
-    common.add_argument("-h", "--help", action="store_true", help="show this and exit")
-    common.add_argument("--json", action="store_true", help="print one JSON document")
-    common.add_argument("-q", "--quiet", action="store_true", help="no meta lines, no progress")
-    common.add_argument("-v", "--verbose", action="store_true", help="show requests on stderr, without secrets")
+    common.add_argument("-h", "--help", action="store_true", help="show this help and exit")
+    common.add_argument("--json", action="store_true", help="print one JSON document on stdout, success or failure")
+    common.add_argument("-q", "--quiet", action="store_true", help="only results, warnings and errors")
+    common.add_argument(
+        "-v", "--verbose", action="store_true", help="show requests and retries on stderr, without secrets"
+    )
     common.add_argument(
         "--timeout",
         metavar="SECONDS",
         type=options.seconds,
         default=120.0,
-        help="longest silence of the connection (120)",
+        help="longest silence of the connection (default: 120)",
     )
-    common.add_argument("--max-wait", metavar="SECONDS", type=options.seconds, help="longest time for all of it")
-    common.add_argument("--dry-run", action="store_true", help="print the request, send nothing")
+    limit = getattr(module, "MAX_WAIT", None)
+    common.add_argument(
+        "--max-wait",
+        metavar="SECONDS",
+        type=options.seconds,
+        help=f"longest time for the whole command (default: {f'{limit:.0f}' if limit else 'none'})",
+    )
+    common.add_argument("--dry-run", action="store_true", help="print the request as JSON, send nothing")
     return parser
 
 
@@ -88,20 +113,20 @@ def main(argv: list[str], context: Context) -> int:
 def _main(argv: list[str], context: Context) -> int:
     name, argv = _command(argv)
     if name is None:
-        output = Output(context, None, json_mode="--json" in argv)
-        return _ended(output, lambda: _without_command(argv, context, output))
+        output = Output(context, json_mode="--json" in argv)
+        return _ended(None, (), context, output, lambda: _without_command(argv, context, output))[0]
     head, words = _cut(argv, thinking=name == "chat")
-    output = Output(context, name, _module(name).FIELDS, json_mode="--json" in head)
-    status = _ended(output, lambda: _run(name, head, words, context, output))
-    if output.reached and output.keep_row and name in RECORDED:
-        from ..store import ledger  # after the answer is shown
-
-        with contextlib.suppress(Interrupted), context.signals.held():  # the result is out
-            ledger.record(context, output, {"ended": context.now(), "exit_status": status})
+    output = Output(context, json_mode="--json" in head, quiet="-q" in head or "--quiet" in head)
+    keys = _module(name).FIELDS
+    status, result = _ended(name, keys, context, output, lambda: _run(name, head, words, context, output))
+    if result is not None and result.tried and context.made is not None:
+        with contextlib.suppress(Interrupted), context.signals.held():  # the answer is shown
+            about = {} if isinstance(result, Pending) else {"command": name}
+            context.made.record(result, **about, ended=context.clock.now(), exit_status=status)
     return status
 
 
-def _run(name: str, head: list[str], words: list[str], context: Context, output: Output) -> None:
+def _run(name: str, head: list[str], words: list[str], context: Context, output: Output) -> Result | None:
     parser = command_parser(name)
     args = parser.parse_intermixed_args(head)
     args.words = [options.text(word) for word in (*args.words, *words)]
@@ -109,61 +134,76 @@ def _run(name: str, head: list[str], words: list[str], context: Context, output:
     if args.help:
         output.json_mode = False
         output.line(parser.format_help().rstrip())
-        return
+        return None
     module = _module(name)
     max_wait = args.max_wait or getattr(module, "MAX_WAIT", math.inf)
-    context.deadline = context.clock() + max_wait
+    context.clock.deadline = context.clock.monotonic() + max_wait
     try:
-        module.run(args, context, output)
+        result: Result | None = module.run(args, context, output)
     except UsageError as error:
-        if error.hint is None:
-            error.hint = (
-                parser.format_usage().strip() if error.code == "no_prompt" else f"{parser.prog} --help tells more"
-            )
-        raise
-    output.report["ok"] = True
-    if output.json_mode and not output.documented:
-        output.document()
+        if error.hint is not None:
+            raise
+        hint = parser.format_usage().strip() if error.code == "no_prompt" else f"{parser.prog} --help shows the options"
+        raise UsageError(error.message, code=error.code, hint=hint) from None
+    return result
 
 
-def _ended(output: Output, run: Callable[[], None]) -> int:
-    """0 where `run` returns, else the status of what it raised, told on stderr or in the JSON document."""
+def _ended(
+    name: str | None, keys: tuple[str, ...], context: Context, output: Output, run: Callable[[], Result | None]
+) -> tuple[int, Result | None]:
+    """Run something and tell of its end: the exit status, and the value as far as it came."""
+    result, error = _outcome(context, output, run)
     try:
-        try:
-            run()
-            return 0
-        except Interrupted as signal:
-            error = CallError("stopped by a signal", code="interrupted", status=ExitStatus(signal.status))
-        except CallError as raised:
-            error = raised
-        except RecursionError:
-            error = CallError("a value is nested too deeply", code="protocol", status=ExitStatus.NETWORK)
-        except MemoryError:
-            error = CallError("out of memory", code="memory")
-        except Exception as bug:
-            if output.verbose:
-                raise
-            error = CallError(
-                f"{type(bug).__name__} in alltoken-call {__version__}",
-                code="bug",
-                hint="-v shows where; please report it",
-            )
-        if error.status is not ExitStatus.BROKEN_PIPE:
-            output.failed(error)
-            if output.parting:
-                output.say(output.parting)
-            if output.json_mode and output.stdout_works:
-                output.document()
-        return int(error.status)
+        if result is not None and (error is None or error.status is not ExitStatus.BROKEN_PIPE):
+            tell_money(result, output)
+        if error is not None and error.status is not ExitStatus.BROKEN_PIPE:
+            tell_error(error, output)
+            if isinstance(result, Pending) and result.resumable:
+                output.say(resume_line(result, context))
+        broken = error is not None and (error.status is ExitStatus.BROKEN_PIPE or not output.stdout_works)
+        if output.json_mode and not output.documented and not broken:
+            output.document(document(name, keys, result, error, context, output))
     except CallError as unwritable:  # the document itself did not reach stdout
         if unwritable.status is not ExitStatus.BROKEN_PIPE:
-            output.failed(unwritable)
-        return int(unwritable.status)
+            tell_error(unwritable, output)
+        return int(unwritable.status), result
+    return int(error.status) if error else 0, result
+
+
+def _outcome(
+    context: Context, output: Output, run: Callable[[], Result | None]
+) -> tuple[Result | None, CallError | None]:
+    """What `run` returns or, if it raises, the error and its partial value."""
+    error: CallError
+    try:
+        return run(), None
+    except Interrupted as signal:
+        error = CallError("stopped by a signal", code="interrupted", status=signal.status)
+    except CallError as raised:
+        error = raised
+    except NetError as failure:
+        error = CallError.of(failure)
+    except RecursionError:
+        error = CallError("a value is nested too deeply", code="protocol", status=ExitStatus.NETWORK)
+    except MemoryError:
+        error = CallError("out of memory", code="memory")
+    except Exception as bug:
+        if output.verbose:
+            raise
+        error = CallError(
+            f"{type(bug).__name__} in alltoken-call {__version__}",
+            code="bug",
+            hint="-v shows where; please report it",
+        )
+    output.ending = error.code == "interrupted" or context.clock.left() <= 0
+    return error.partial, error
 
 
 def _command(argv: list[str]) -> tuple[str | None, list[str]]:
     """The command that the first word names, plain or in its slash form (/alltoken-chat), and all the other words;
     some of the options that every command has may stand before it."""
+    if argv[:1] == ["help"] and len(argv) == 2:
+        argv = [argv[1], "--help"]
     before = next((at for at, word in enumerate(argv) if word not in _ANYWHERE), 0)
     word = argv[before] if argv else ""
     if word.lower().startswith("/alltoken-"):
@@ -191,7 +231,7 @@ def _without_command(argv: list[str], context: Context, output: Output) -> None:
     if argv in (["--help"], ["-h"], ["help"]):
         output.line(_help())
         return
-    if argv == ["--version"]:
+    if argv in (["--version"], ["-V"]):
         output.line(f"alltoken-call {__version__}")
         return
     if not argv:
@@ -202,14 +242,11 @@ def _without_command(argv: list[str], context: Context, output: Output) -> None:
         _at_the_top(option, values, context, output)
         return
     if argv[0].startswith("-"):
-        raise UsageError(
-            f"{argv[0]!r} is no option here", hint="options stand behind the command: alltoken-call chat …"
-        )
-    import difflib
-
-    near = difflib.get_close_matches(argv[0].removeprefix("/alltoken-"), COMMANDS, 1)
-    hint = f"did you mean {near[0]}?" if near else f"the commands are {', '.join(COMMANDS)}"
-    raise UsageError(f"{argv[0]!r} is no command", hint=hint)
+        raise UsageError(f"unknown option {argv[0]}", hint=_nearest(argv[0], TOP, "options go after the command"))
+    word = argv[0].removeprefix("/alltoken-")
+    raise UsageError(
+        f"unknown command {argv[0]!r}", hint=_nearest(word, COMMANDS, f"the commands are {', '.join(COMMANDS)}")
+    )
 
 
 def _at_the_top(option: str, values: list[str], context: Context, output: Output) -> None:
@@ -226,7 +263,7 @@ def _at_the_top(option: str, values: list[str], context: Context, output: Output
 
     if len(values) != 1 or values[0] not in shell.SHELLS:
         raise UsageError(f"--completion takes {', '.join(shell.SHELLS)}")
-    output.line(shell.script(values[0], {name: command_parser(name) for name in COMMANDS}, TOP))
+    output.line(shell.script(values[0], {name: command_parser(name) for name in COMMANDS}, list(TOP)))
 
 
 def _help() -> str:
@@ -240,7 +277,7 @@ The key comes from ALLTOKEN_API_KEY.
 commands:
 {commands}
 
-alltoken-call COMMAND --help tells more. /alltoken-chat is chat, and so on.
+alltoken-call COMMAND --help shows a command's options. /alltoken-chat is chat, and so on.
 
 options:
   -h, --help                    show this and exit

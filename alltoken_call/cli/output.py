@@ -1,70 +1,57 @@
-"""stdout and stderr: the result as text or as one JSON document, meta lines, progress, and making text inert.
+"""stdout and stderr: bytes out, in time, inert on a terminal; and meta lines, progress, reasoning.
 
-Everything that a command says goes through one `Output`. stdout carries the result alone, byte for byte in a pipe;
-on a terminal, and always on stderr, characters that could drive the terminal are escaped.
+stdout carries the result alone, byte for byte in a pipe; on a terminal, and always on stderr, characters that could
+drive the terminal are escaped. A reader that stands still is waited for until --max-wait or the first signal.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import select
 
-from .context import is_terminal
 from ..errors import CallError, ExitStatus, OutputError
 from ..text import inert, one_line, redacted
+from ..values import Downloading, Note, Piped, Ready, Reasoning, Stored, Submitted, Text, Trace, Waiting, Warned
+from .context import is_terminal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, TextIO
 
+    from ..values import Event, Pending, Request
     from .context import Context
 
-_ALWAYS = ("ok", "command", "model", "usage", "cost", "request_id", "error")
-_COUNTS = {
-    "prompt_tokens": "prompt",
-    "completion_tokens": "completion",
-    "input_tokens": "input",
-    "output_tokens": "output",
-    "total_tokens": "total",
-}
 _COLOURS = {"error": "31", "warning": "33"}
+PIECE = 4096  # bytes that a pipe takes without blocking when select says that it can be written to (PIPE_BUF)
+LAST_WORDS = 0.5  # seconds that stderr may stand still once the run is ending
 
 
 class Output:
-    """What one command shows. `report` is the JSON document in the making; it is also what the ledger records."""
+    """The streams of one command."""
 
     def __init__(
-        self,
-        context: Context,
-        command: str | None,
-        fields: tuple[str, ...] = (),
-        *,
-        json_mode: bool = False,
-        quiet: bool = False,
-        verbose: bool = False,
+        self, context: Context, *, json_mode: bool = False, quiet: bool = False, verbose: bool = False
     ) -> None:
         self.json_mode = json_mode
         self.quiet = quiet
         self.verbose = verbose
-        self.report: dict[str, Any] = dict.fromkeys((*_ALWAYS, *fields))
-        self.report |= {"ok": False, "command": command, "cost": {"usd": None, "source": None}}
-        self.parting: str | None = None  # the last line of stderr, after an error: the resume command
-        self.reached = False  # a request with the key has left us
-        self.unsaved = False  # the task has completed, its result is not yet in place
-        self.keep_row = True  # the run becomes a row of the ledger
-        self.ledger_works = context.environ.get("ALLTOKEN_LEDGER") != "off"  # its trouble is waited for and told once
+        self.about = ""  # what a line about a submitted task adds
         self.documented = False  # stdout has its JSON document
+        self.ending = False  # nothing is waited for any more
+        self._context = context
         self._stdout = context.stdout
         self._stderr = context.stderr
         self._secret = context.environ.get("ALLTOKEN_API_KEY", "").strip()
         plain = context.environ.get("NO_COLOR") or context.environ.get("TERM") == "dumb"
         self._lively = is_terminal(context.stderr) and not plain
         self._half = ""  # a high surrogate whose other half comes with the next delta
-        self._column = 0  # 0 where stdout stands at the beginning of a line
+        self._column = 0  # 0 if stdout is at the beginning of a line
         self._warned: set[str] = set()
-        self._living = False  # a progress line stands on the terminal
-        self._unended = False  # stderr stands inside a line of reasoning
-
+        self._status: str | None = None  # the last one that was told
+        self._living = False  # there is a progress line on the terminal
+        self._unended = False  # stderr is inside a line of reasoning
+        self._thought = ""  # the end of the reasoning, which may be the beginning of the key
         self.to_terminal = is_terminal(context.stdout)
 
     @property
@@ -73,14 +60,53 @@ class Output:
         return self._stdout is not None
 
     def check_stdout(self) -> None:
-        """Raise `OutputError` where stdout is closed: it is noticed before anything is sent."""
+        """Raise `OutputError` if stdout is closed: it is noticed before anything is sent."""
         if not self.stdout_works:
             raise OutputError("stdout is closed")
+
+    # Events
+
+    def on_event(self, event: Event) -> None:
+        """Show or tell what happens in a call; the one place that does."""
+        if isinstance(event, (Reasoning, Trace, Warned)):
+            {Reasoning: self.reasoning, Trace: self.debug, Warned: self.warning}[type(event)](event.text)
+        elif isinstance(event, Text):
+            self.text(event.text)
+        elif isinstance(event, Note):
+            self.note(event.tag, event.text)
+        elif isinstance(event, Waiting):
+            if event.status != self._status and not self.lively:
+                self.note("status", f"{one_line(event.status, 60)} after {event.seconds:.1f} s")
+            self._status = event.status
+            self.progress(f"{one_line(event.task_id, 40)} {event.status} {event.seconds:.0f} s")
+        elif isinstance(event, Downloading):
+            self.progress(f"downloading {event.done:,} bytes" + (f" of {event.total:,}" if event.total else ""))
+        elif isinstance(event, Submitted):
+            self.say(f"submitted {one_line(event.task_id, 200)}{self.about}")
+        elif isinstance(event, Stored):
+            only = "; the gateway keeps no second copy" if event.only else ""
+            took = self._context.clock.gone()
+            self.remark(f"saved {event.path} ({event.size:,} bytes) in {took:.1f} s{only}")
+        elif isinstance(event, Ready):
+            from .report import facts
+
+            self.remark(facts(event.clip))
+        elif isinstance(event, Piped):
+            with open(event.path, "rb") as file:
+                while block := file.read(1 << 16):
+                    self.binary(block)
+
+    def leave(self, pending: Pending, context: Context) -> None:
+        """Leave a task to itself: how to resume it on stderr, and its id on stdout."""
+        from .report import resume_line
+
+        self.say(resume_line(pending, context))
+        self.line(pending.task_id or "")
 
     # stdout
 
     def text(self, text: str) -> None:
-        """A piece of the answer, shown at once. Held in the report alone under --json."""
+        """A piece of the answer, shown at once. Under --json the document alone has it."""
         if self.json_mode or not text:
             return
         text = self._half + text
@@ -102,6 +128,15 @@ class Output:
         if not self.json_mode:
             self._show(text + "\n")
 
+    def path(self, path: str) -> None:
+        """A path as a line of the result: the very bytes of its name in a pipe."""
+        if self.json_mode:
+            return
+        if self.to_terminal or os.name == "nt":
+            self._show(path + "\n")
+        else:
+            self.binary(os.fsencode(path) + b"\n")
+
     def table(self, rows: list[list[str]]) -> None:
         """Lines with aligned columns: the first to the left, the others to the right."""
         widths = [max(len(cells[column]) for cells in rows) for column in range(len(rows[0]))]
@@ -109,16 +144,25 @@ class Output:
             right = (f"{cell:>{width}}" for cell, width in zip(others, widths[1:]))
             self.line("  ".join([f"{one_line(first):<{widths[0]}}", *right]))
 
-    def document(self, document: Any = None) -> None:
-        """The one JSON document of stdout: the report where none is given."""
+    def document(self, document: Any) -> None:
+        """The one JSON document of stdout."""
         import json  # not for --help
 
         self.documented = True
-        self._show(json.dumps(self.report if document is None else document, allow_nan=False) + "\n")
+        self._show(json.dumps(document, allow_nan=False) + "\n")
+
+    def request(self, request: Request | None) -> None:
+        """What --dry-run shows: the request, which is not sent; None if there would be none."""
+        shown = {"method": None, "url": None, "body": None}
+        if request is not None:
+            shown = {"method": request.method, "url": request.url, "body": request.body}  # type: ignore[dict-item]
+        self.document(shown)
 
     def _show(self, text: str) -> None:
         if not text:
             return
+        if self._unended and self.to_terminal and self._lively:
+            self._end_thought()
         self._column = int(not text.endswith("\n"))
         encoding = "utf-8"
         if self.to_terminal and self._stdout is not None:
@@ -130,26 +174,33 @@ class Output:
             data = text.encode(encoding, "backslashreplace")
         self.binary(data)
 
-    def show_request(self, method: str | None, url: str | None, body: Any = None) -> None:
-        """What --dry-run shows: the request, which is not sent; None where there would be none."""
-        self.document({"method": method, "url": url, "body": body})
-
     def binary(self, data: bytes) -> None:
-        """Bytes for stdout, as they are."""
+        """Bytes for stdout, as they are. Raises `OutputError`, and `CallError` with status 141 if the reader went
+        away, 9 if it stands still at the deadline."""
         self._clear()
         self.check_stdout()
         stream: TextIO = self._stdout  # type: ignore[assignment]  # check_stdout has seen to it
         try:
-            _push(stream, data)
+            _push(stream, data, self._context.clock.left)
         except (OSError, ValueError) as error:
-            _silence(stream)
-            self._stdout = None
-            self._column, self._half = 0, ""
+            self._give_up_stdout()
             if isinstance(error, BrokenPipeError):
                 self._stderr = None  # status 141 says it all
                 raise CallError("", status=ExitStatus.BROKEN_PIPE, code="broken_pipe") from None
+            if isinstance(error, TimeoutError):
+                message = "the time of --max-wait is over, and nobody reads our stdout"
+                raise CallError(message, status=ExitStatus.CUT_SHORT, code="max_wait") from None
             reason = getattr(error, "strerror", None) or "closed"
             raise OutputError(f"cannot write to stdout: {reason}") from None
+        except BaseException:  # a signal: the reader may stand still, and is not waited for again
+            self._give_up_stdout()
+            raise
+
+    def _give_up_stdout(self) -> None:
+        if self._stdout is not None:
+            _silence(self._stdout)
+        self._stdout = None
+        self._column, self._half = 0, ""
 
     # stderr
 
@@ -173,74 +224,61 @@ class Output:
             self._warned.add(text)
             self.say(f"[warning] {text}")
 
-    def usage(self, usage: object) -> None:
-        """The line [usage], from the gateway's object, which goes into the report as it came."""
-        if not isinstance(usage, dict):
-            return
-        self.report["usage"] = usage
-        counts = [f"{short}={usage[name]}" for name, short in _COUNTS.items() if type(usage.get(name)) is int]
-        self.note("usage", " ".join([*counts, f"model={self.report['model']}"]))
-
-    def cost(self, usd: str | None) -> None:
-        """The line [cost]: the gateway's figure, dollars as a decimal string, or unknown."""
-        self.report["cost"] = {"usd": usd, "source": usd and "gateway"}
-        self.note("cost", f"${usd} (gateway)" if usd else "unknown")
-
     def say(self, text: str) -> None:
         """A line on stderr, also under --quiet."""
         self._clear()
+        self._end_thought()
         text = inert(text)
         if self._lively and text.startswith("["):
             tag, _, rest = text[1:].partition("]")
             if tag in _COLOURS:
                 text = f"\x1b[{_COLOURS[tag]}m[{tag}]\x1b[0m{rest}"
-        self._emit(("\n" if self._unended else "") + text + "\n")
-        self._unended = False
+        self._emit(text + "\n")
 
     def reasoning(self, text: str) -> None:
-        """A piece of the model's reasoning, as it comes."""
-        if text and not self.quiet:
-            self._clear()
+        """A piece of the model's reasoning, as it comes; the key is redacted also if it is split over pieces."""
+        if not text or self.quiet:
+            return
+        self._clear()
+        text = redacted(self._thought + text, self._secret)
+        held = next(
+            (n for n in range(min(len(self._secret) - 1, len(text)), 0, -1) if self._secret.startswith(text[-n:])), 0
+        )
+        self._thought = text[len(text) - held :]
+        text = text[: len(text) - held]
+        if text:
             self._unended = not text.endswith("\n")
             self._emit(inert(text))
+
+    def _end_thought(self) -> None:
+        """End the reasoning with a line break, if there was any."""
+        if self._thought:
+            self._emit(inert(self._thought))
+            self._thought, self._unended = "", True
+        if self._unended:
+            self._unended = False
+            self._emit("\n")
 
     def progress(self, text: str) -> None:
         """The living line: replaced by the next, gone before anything else is written. Only on a terminal."""
         if self.lively:
             self._living = True
-            self._emit(f"\r{one_line(inert(text), 78)}\x1b[K")
+            self._emit(f"\r{one_line(inert(text), self._width() - 1)}\x1b[K")
+
+    def _width(self) -> int:
+        try:
+            return max(10, min(79, os.get_terminal_size(self._stderr.fileno()).columns))  # type: ignore[union-attr]
+        except (AttributeError, OSError, ValueError):
+            return 79
 
     @property
     def lively(self) -> bool:
         """Whether `progress` shows anything."""
         return self._lively and not self.quiet
 
-    def failed(self, error: CallError) -> None:
-        """Tell of the end that `error` is, and put it into the report."""
-        message = one_line(redacted(error.message, self._secret))
-        self.report["request_id"] = error.request_id or self.report["request_id"]
-        self.report["error"] = {
-            "code": redacted(error.code, self._secret),
-            "type": error.type and redacted(error.type, self._secret),
-            "message": message,
-            "status": error.http,
-            "request_id": self.report["request_id"],
-            "hint": error.hint,
-        }
-        about = " ".join(str(part) for part in (error.http, error.type) if part)
-        self.say(f"[error] {error.code}{f' ({about})' if about else ''}: {message}")
-        if self.report["request_id"]:
-            self.say(f"request_id: {one_line(str(self.report['request_id']), 200)}")
-        if error.hint:
-            self.say(error.hint)
-
     def without_key(self, text: str) -> str:
-        """`text` for a record."""
+        """`text` for a document or a line."""
         return redacted(text, self._secret)
-
-    def clean(self, text: str) -> str:
-        """A remote text for a line or the report: one line of it, without the key."""
-        return one_line(redacted(text, self._secret), 200)
 
     def _clear(self) -> None:
         if self._living:
@@ -252,24 +290,45 @@ class Output:
             return
         try:
             text = redacted(text, self._secret)
-            self._stderr.buffer.write(text.encode(self._stderr.encoding, "backslashreplace"))
-            self._stderr.buffer.flush()
+            data = text.encode(self._stderr.encoding, "backslashreplace")
+            _push(self._stderr, data, self._patience)
         except (OSError, ValueError):  # nobody listens any more: no reason to fail
+            self._give_up_stderr()
+        except BaseException:
+            self._give_up_stderr()
+            raise
+
+    def _patience(self) -> float:
+        """Seconds that stderr may stand still."""
+        left = self._context.clock.left()
+        return max(left, LAST_WORDS) if not self.ending else LAST_WORDS
+
+    def _give_up_stderr(self) -> None:
+        if self._stderr is not None:
             _silence(self._stderr)
-            self._stderr = None
+        self._stderr = None
 
 
-def _push(stream: TextIO, data: bytes) -> None:
-    while True:
+def _push(stream: TextIO, data: bytes, left: Any) -> None:
+    """Write all of `data` to the stream's descriptor. Raises OSError; TimeoutError if it takes nothing in `left()`
+    seconds."""
+    try:
+        descriptor = stream.fileno()
+    except (OSError, ValueError):  # in memory
+        stream.buffer.write(data)
+        stream.buffer.flush()
+        return
+    view = memoryview(data)
+    while view:
+        patience = left()
+        timed = patience < 1e7 and os.name != "nt"
+        if timed and not select.select([], [descriptor], [], max(0.0, patience))[1]:
+            raise TimeoutError
         try:
-            if data:
-                stream.buffer.write(data)
-                data = b""
-            stream.buffer.flush()
-            return
-        except BlockingIOError as full:  # somebody made the pipe non-blocking, for all who share it
-            os.set_blocking(stream.fileno(), True)
-            data = data[full.characters_written :]
+            view = view[os.write(descriptor, view[: PIECE if timed else len(view)]) :]
+        except BlockingIOError:  # somebody made the pipe non-blocking, for all who share it
+            if not select.select([], [descriptor], [], min(max(0.0, left()), 1e7))[1]:
+                raise TimeoutError from None
 
 
 def _silence(stream: TextIO) -> None:

@@ -1,15 +1,14 @@
-"""Where a prompt comes from: the words, a model's id among them, and stdin by the rule of PRODUCT.md."""
+"""Where a prompt comes from: the words, and stdin if it was meant for us."""
 
 from __future__ import annotations
 
 import math
 import os
-import re
 import select
 import stat
 
+from ..errors import CallError, ExitStatus, UsageError
 from .context import is_terminal
-from ..errors import DeadlineError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,32 +16,14 @@ if TYPE_CHECKING:
     from .output import Output
 
 SHORT_PATIENCE = 0.3  # seconds before we say that we wait
+LARGEST = 64 << 20  # bytes of stdin
 PATIENCE = 10.0  # seconds that a pipe may stay empty where no person can see why we wait
-
-_MODEL = r"""
-        (?: [a-z0-9.-]+/ )?                      # a vendor, perhaps
-        (?: (?:gpt|chatgpt|claude|gemini|gemma|deepseek|glm|qwen|qwq|kimi|minimax|mimo|grok|llama|mistral|mixtral
-              |doubao|hunyuan|ernie)             # a family …
-            (?: -[a-z0-9] | [0-9] ) [a-z0-9._:-]* (?<![._:-])
-          | o[134]-[a-z0-9] [a-z0-9._:-]* (?<![._:-])
-          | [a-z]+-[0-9]+\.[0-9]+ (?:[._:-][a-z0-9]+)*   # doubao-1.5-pro
-        )"""
-
-
-def split_model(words: list[str]) -> tuple[str | None, list[str]]:
-    """The model and the prompt's words: the first word is a model only where more follow and it looks like an id.
-
-    No list of ids decides: the catalog moves.
-    """
-    if len(words) > 1 and re.fullmatch(_MODEL, words[0], re.VERBOSE | re.ASCII):
-        return words[0], words[1:]
-    return None, words
 
 
 def assemble(words: list[str], context: Context, output: Output, *, only_dash: bool = False) -> str:
     """The prompt, from words and stdin. `only_dash`: stdin is read for the word `-` and nothing else.
 
-    Raises `UsageError` where there is no prompt, and where an open pipe stays empty.
+    Raises `UsageError` if there is no prompt, and if an open pipe stays empty.
     """
     if "-" in words:
         text = _read(context, output, patient=True)
@@ -55,7 +36,7 @@ def assemble(words: list[str], context: Context, output: Output, *, only_dash: b
     else:
         prompt = _read(context, output)
     if not prompt.strip():
-        raise UsageError("there is no prompt", code="no_prompt")
+        raise UsageError("the prompt is empty", code="no_prompt")
     return prompt
 
 
@@ -72,6 +53,17 @@ def _is_offered(context: Context) -> bool:
         return False
 
 
+def holds_text(context: Context) -> bool:
+    """Whether stdin was meant for us and has at least a byte; nothing is read."""
+    if not _is_offered(context) or not _ready(context, SHORT_PATIENCE):
+        return False
+    stream = context.stdin
+    try:
+        return bool(stream.buffer.peek(1))  # type: ignore[union-attr]  # it is offered
+    except (AttributeError, OSError, ValueError):
+        return False
+
+
 def _read(context: Context, output: Output, *, patient: bool = False, told: bool = False) -> str:
     """All of stdin, without the line breaks at its end; "" where it is closed."""
     if context.stdin is None:
@@ -81,6 +73,8 @@ def _read(context: Context, output: Output, *, patient: bool = False, told: bool
         data = bytearray()
         while block := _block(context):
             data += block
+            if len(data) > LARGEST:
+                raise UsageError(f"stdin has more than {LARGEST:,} bytes")
     except (OSError, ValueError) as error:
         raise UsageError(f"cannot read stdin: {getattr(error, 'strerror', None) or 'closed'}") from None
     if told and data:
@@ -95,8 +89,8 @@ def _block(context: Context) -> bytes:
     """The next piece of stdin, within --max-wait."""
     stream = context.stdin
     assert stream is not None
-    if not _ready(context, context.left()):
-        raise DeadlineError("the time of --max-wait is over, and stdin still open")
+    if not _ready(context, context.clock.left()):
+        raise _late("stdin is still open")
     return stream.buffer.read1(1 << 16)  # type: ignore[attr-defined, no-any-return]
 
 
@@ -105,13 +99,13 @@ def _await(context: Context, output: Output, patient: bool) -> None:
     if patient or is_terminal(context.stdin) or _ready(context, SHORT_PATIENCE):
         return
     if is_terminal(context.stderr):
-        output.note("stdin", "waiting for the pipe's end (Ctrl-D or </dev/null where nothing is to come)")
-    elif not _ready(context, min(PATIENCE - SHORT_PATIENCE, context.left())):
-        if context.left() <= 0:
-            raise DeadlineError("the time of --max-wait is over, and stdin still open and empty")
+        output.note("stdin", "waiting for the pipe's end (Ctrl-D ends it; </dev/null if nothing is to come)")
+    elif not _ready(context, min(PATIENCE - SHORT_PATIENCE, context.clock.left())):
+        if context.clock.left() <= 0:
+            raise _late("stdin is still open and empty")
         raise UsageError(
             f"stdin is a pipe that stayed open and empty for {PATIENCE:.0f} s",
-            hint="write - to wait for it, or </dev/null where nothing is to come",
+            hint="write - to wait for it, or </dev/null if nothing is to come",
         )
 
 
@@ -124,3 +118,7 @@ def _ready(context: Context, seconds: float) -> bool:
         return bool(select.select([context.stdin], [], [], patience)[0])
     except (OSError, ValueError):
         return True
+
+
+def _late(what: str) -> CallError:
+    return CallError(f"the time of --max-wait is over, and {what}", code="max_wait", status=ExitStatus.NETWORK)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import shlex
 
-from ..store import files
 from ..errors import OutputError
+from ..store import files
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,8 +41,8 @@ _SKILLS = {  # command: (what it does, its arguments before the words, what to s
 
 
 def install(directory: str, context: Context, output: Output) -> None:
-    """Write what is absent or was written by us. Raises `OutputError` where a folder is somebody else's, or cannot
-    be written, after all others were seen to."""
+    """Write what is absent or was written by us. Raises `OutputError` if a file is not ours, or cannot be
+    written, after all others were seen to."""
     left, failed = [], []
     for command in _SKILLS:
         path = os.path.join(directory, f"alltoken-{command}", "SKILL.md")
@@ -59,10 +59,14 @@ def install(directory: str, context: Context, output: Output) -> None:
     if failed:
         raise OutputError("; ".join(failed))
     if left:
-        raise OutputError(f"left alone, since somebody else wrote it: {', '.join(left)}", hint="move it away first")
+        raise OutputError(
+            f"not written by alltoken-call, so left as it is: {', '.join(left)}", hint="move it away first"
+        )
 
 
 def _is_ours(path: str) -> bool:
+    if os.path.islink(path) or not os.path.isfile(path):
+        return False
     with open(path, "rb") as file:
         return MARK.encode() in file.read()
 

@@ -8,11 +8,11 @@ import re
 from decimal import Decimal, localcontext
 
 from .. import config
+from ..errors import CallError, NetError, UsageError
+from ..gateways import prices
 from ..store import ledger
-from ..gateways import pricing
-from ..errors import CallError, UsageError
 from ..text import one_line
-from ..wire import segment
+from ..values import Cost, Report
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from ..cli.context import Context
     from ..cli.output import Output
+
+    Pair = tuple[Decimal, Decimal]  # dollars per 1M prompt and completion tokens
 
 FIELDS = ("prompt_tokens", "completion_tokens", "input_price", "output_price", "groups", "calls", "unknown")
 HELP = "what a call costs, what the last one cost, what was spent"
@@ -32,11 +34,14 @@ _KEYS = {"model": "model", "command": "command", "day": "date(started, 'unixepoc
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of cost."""
     parser.add_argument(
-        "words", nargs="*", metavar="MODEL PROMPT_TOKENS COMPLETION_TOKENS", help="none: the last recorded call"
+        "words",
+        nargs="*",
+        metavar="MODEL PROMPT_TOKENS COMPLETION_TOKENS",
+        help="estimate such a call (default: tell of the last recorded one)",
     )
     spent = parser.add_argument_group("what was spent")
     spent.add_argument("--since", metavar="WHEN", type=_since, help="7d, 24h, 30m or 2026-11-01, in local time")
-    spent.add_argument("--by", choices=_KEYS, help="group by (model)")
+    spent.add_argument("--by", choices=_KEYS, help="group by model, command or day (default: model)")
 
 
 def _since(text: str) -> dt.timedelta | dt.datetime:
@@ -51,23 +56,20 @@ def _since(text: str) -> dt.timedelta | dt.datetime:
     raise argparse.ArgumentTypeError(f"{text!r} is not like 7d, 24h, 30m or 2026-11-01")
 
 
-def run(args: argparse.Namespace, context: Context, output: Output) -> None:
+def run(args: argparse.Namespace, context: Context, output: Output) -> Report | None:
     """Estimate, or look into the ledger."""
-    output.report["model"] = args.words[0] if args.words else None
     if args.dry_run and len(args.words) != 3:
-        output.show_request(None, None)  # the ledger's figures ask nobody
-    elif args.since is not None or args.by:
+        output.request(None)  # the ledger's figures ask nobody
+        return None
+    if args.since is not None or args.by:
         if args.words:
             raise UsageError("--since and --by look into the ledger: no words go with them")
-        _spent(args, context, output)
-    elif args.words:
-        _estimate(args, context, output)
-    else:
-        _last(args, context, output)
+        return _spent(args, context, output)
+    return _estimate(args, context, output) if args.words else _last(args, context, output)
 
 
-def _estimate(args: argparse.Namespace, context: Context, output: Output) -> None:
-    """What so many tokens of a model cost by the catalog."""
+def _estimate(args: argparse.Namespace, context: Context, output: Output) -> Report | None:
+    """What so many tokens of a model cost by the price list."""
     if len(args.words) != 3:
         raise UsageError("an estimate takes three words: MODEL PROMPT_TOKENS COMPLETION_TOKENS")
     model, *counts = args.words
@@ -76,59 +78,57 @@ def _estimate(args: argparse.Namespace, context: Context, output: Output) -> Non
     if not all(count.isascii() and count.isdigit() and len(count) <= 15 for count in counts):
         raise UsageError("PROMPT_TOKENS and COMPLETION_TOKENS are whole numbers")
     if args.dry_run:
-        output.show_request("GET", f"{config.base_url(context.environ)}{pricing.CATALOG}/{segment(model)}")
-        return
+        output.request(context.dialect().catalog(model))
+        return None
     tokens = (int(counts[0]), int(counts[1]))
-    output.report["prompt_tokens"], output.report["completion_tokens"] = tokens
-    entry = _entry(args, context, output, model)
-    prices = _both_prices(entry)
-    if prices is None:
+    entry, pair = _prices(args, context, output, model)
+    if pair is None:
         named = ", ".join(sorted(one_line(name, 40) for name in entry))
-        raise CallError(f"the catalog has no price for {model}; it sent: {named}", code="no_price")
-    _show(output, {"model": model}, tokens, prices)
+        partial = Report(model, prompt_tokens=tokens[0], completion_tokens=tokens[1])
+        message = f"no published price for {model}; the price list has: {named}"
+        raise CallError(message, code="no_price", partial=partial)
+    return _show(output, {"model": model}, tokens, pair, Report(model))
 
 
-def _entry(args: argparse.Namespace, context: Context, output: Output, model: str) -> dict[str, Any]:
-    from ..net.transport import Transport  # the ledger's figures need none
+def _prices(
+    args: argparse.Namespace, context: Context, output: Output, model: str
+) -> tuple[dict[str, Any], Pair | None]:
+    """The price list's entry of a model, and its two prices if both are known."""
+    from ..calls.models import price_entry
 
-    return pricing.entry(Transport(context, output, args.timeout, with_key=False), model)
-
-
-def _both_prices(entry: dict[str, Any]) -> tuple[Decimal, Decimal] | None:
-    input_price, output_price = pricing.prices(entry)
-    return None if input_price is None or output_price is None else (input_price, output_price)
+    client = context.client(args, output, keyed=False)
+    entry = price_entry(client, model)
+    input_price, output_price = client.dialect.prices(entry)
+    return entry, None if input_price is None or output_price is None else (input_price, output_price)
 
 
 def _show(
     output: Output,
     about: dict[str, str],
     tokens: tuple[int | None, int | None],
-    prices: tuple[Decimal, Decimal] | None,
-    usd: str | None = None,
-) -> None:
-    """The table of one call: what it is about, tokens, prices where they are known, and `usd`, the gateway's figure,
-    or else the estimate from the prices."""
+    pair: Pair | None,
+    report: Report,
+) -> Report:
+    """The table of one call: what it is about, tokens, prices if they are known, and its cost: the gateway's figure
+    in `report`, or else the estimate from the prices."""
     for name, value in about.items():
         output.line(f"{name + ':':<19}{one_line(value, 60)}")
-    report = output.report
-    report["prompt_tokens"], report["completion_tokens"] = tokens
     rows = [(f"{side} tokens", f"{count:,}") for side, count in zip(_SIDES, tokens) if count is not None]
-    source = "gateway"
-    if prices is not None:
-        report["input_price"], report["output_price"] = map(pricing.plain, prices)
-        rows += [
-            (f"{side:<6} $/1M", f"${pricing.places(price, 4)}") for side, price in zip(("input", "output"), prices)
-        ]
-        if usd is None and tokens[0] is not None and tokens[1] is not None:
-            usd, source = pricing.places(pricing.total((tokens[0], tokens[1]), prices), 6), "estimate"
-    report["cost"] = {"usd": usd, "source": usd and source}
+    fields: dict[str, Any] = {"prompt_tokens": tokens[0], "completion_tokens": tokens[1]}
+    if pair is not None:
+        fields |= zip(("input_price", "output_price"), map(prices.plain, pair))
+        rows += [(f"{side:<6} $/1M", f"${prices.places(price, 4)}") for side, price in zip(("input", "output"), pair)]
+        if report.cost.usd is None and tokens[0] is not None and tokens[1] is not None:
+            report.cost = Cost(prices.places(prices.total((tokens[0], tokens[1]), pair), 6), "estimate")
     for name, value in rows:
         output.line(f"{name + ':':<19}{value:>14}")
+    usd, source = report.cost.usd, report.cost.source
     output.line(f"{'total cost:':<19}" + (f"{'$' + usd:>14} ({source})" if usd else f"{'unknown':>14}"))
+    return report.with_fields(fields)
 
 
 def _rows(context: Context, *query: Any) -> list[Any]:
-    """What `ledger.rows` finds. Raises `CallError` where there is no ledger to look into."""
+    """What `ledger.rows` finds. Raises `CallError` if there is no ledger to look into."""
     if context.environ.get("ALLTOKEN_LEDGER") == "off":
         raise CallError("the ledger is off (ALLTOKEN_LEDGER)", code="no_ledger")
     try:
@@ -137,26 +137,27 @@ def _rows(context: Context, *query: Any) -> list[Any]:
         raise CallError(str(error), code="no_ledger") from None
 
 
-def _last(args: argparse.Namespace, context: Context, output: Output) -> None:
-    """The last recorded call, with an estimate where the gateway gave no figure and the catalog has prices."""
+def _last(args: argparse.Namespace, context: Context, output: Output) -> Report:
+    """The last recorded call, with an estimate if the gateway gave no figure and the price list has prices."""
     found = _rows(context, "1 ORDER BY coalesce(ended, started) DESC LIMIT 1")
     if not found:
-        raise CallError(
-            "no call is recorded yet", code="nothing_recorded", hint="alltoken-call cost MODEL IN OUT estimates"
-        )
+        hint = "alltoken-call cost MODEL IN OUT estimates"
+        raise CallError("no call is recorded yet", code="nothing_recorded", hint=hint)
     row = dict(zip(ledger.COLUMNS, found[0]))
     when = dt.datetime.fromtimestamp(row["started"]).astimezone()
-    model = output.report["model"] = row["model"]
-    prices = None
-    if model and row["cost"] is None and row["prompt_tokens"] is not None:
+    model = row["model"]
+    report = Report(model)
+    report.cost = Cost(prices.figure(row["cost"]), row["source"])
+    pair = None
+    if model and report.cost.usd is None and row["source"] is None and row["prompt_tokens"] is not None:
         try:
-            prices = _both_prices(_entry(args, context, output, model))
-        except CallError as error:
+            pair = _prices(args, context, output, model)[1]
+        except (CallError, NetError) as error:
             output.warning(f"no estimate: {one_line(error.message, 200)}")
     about = {"when": f"{when:%Y-%m-%d %H:%M:%S}", "command": row["command"], "model": model or "unknown"}
     if row["exit_status"]:
         about["exit status"] = str(row["exit_status"])
-    _show(output, about, (row["prompt_tokens"], row["completion_tokens"]), prices, row["cost"])
+    return _show(output, about, (row["prompt_tokens"], row["completion_tokens"]), pair, report)
 
 
 class _Sum:
@@ -171,42 +172,52 @@ class _Sum:
         self.calls += calls
         self.prompt_tokens += prompt_tokens
         self.completion_tokens += completion_tokens
-        self.usd = pricing.EXACT.add(self.usd, usd)
+        self.usd = prices.EXACT.add(self.usd, usd)
         self.unknown += unknown
 
     @property
     def dollars(self) -> str | None:
-        """The sum of the known costs; None where none is known."""
-        return pricing.places(self.usd, 6) if self.calls > self.unknown else None
+        """The sum of the known costs; None if none is known."""
+        return prices.places(self.usd, 6) if self.calls > self.unknown else None
 
     def document(self) -> dict[str, Any]:
         """The sum for --json."""
         return vars(self) | {"usd": self.dollars}
 
 
-def _spent(args: argparse.Namespace, context: Context, output: Output) -> None:
+def _spent(args: argparse.Namespace, context: Context, output: Output) -> Report:
     """What was spent since when, by model, command or day; an unknown cost is counted, never summed as zero."""
     since = args.since
     if isinstance(since, dt.timedelta):
-        since = context.now() - since.total_seconds()
+        since = context.clock.now() - since.total_seconds()
     elif since is not None:
         since = since.timestamp()
     by = args.by or "model"
-    columns = (_KEYS[by], "count(*)", "total(prompt_tokens)", "total(completion_tokens)", "group_concat(cost)")
+    columns = (
+        _KEYS[by],
+        "count(*)",
+        "total(prompt_tokens)",
+        "total(completion_tokens)",
+        "group_concat(cost)",
+        "sum(cost IS NULL AND source IN ('none', 'local'))",
+    )
     rows = _rows(context, "started >= ? GROUP BY 1 ORDER BY 1", (since or 0.0,), columns)
     if not rows:
         raise CallError("no call is recorded in that time", code="nothing_recorded")
     groups: dict[str, _Sum] = {}
     everything = _Sum()
-    for key, calls, prompt_tokens, completion_tokens, costs in rows:
-        known = costs.split(",") if costs else []
-        with localcontext(pricing.EXACT):
-            usd = sum(map(Decimal, known), Decimal(0))
+    for key, calls, prompt_tokens, completion_tokens, costs, free in rows:
+        known = [value for text in (costs or "").split(",") if (value := prices.amount(text)) is not None]
+        with localcontext(prices.EXACT):
+            usd = sum(known, Decimal(0))
         for one in (groups.setdefault(key or "unknown", _Sum()), everything):
-            one.add(calls, int(prompt_tokens), int(completion_tokens), usd, calls - len(known))
-    output.report |= {"groups": [{by: key, **one.document()} for key, one in groups.items()]}
-    output.report |= {"calls": everything.calls, "unknown": everything.unknown}
-    output.report["cost"] = {"usd": everything.dollars, "source": everything.dollars and "gateway"}
+            one.add(calls, int(prompt_tokens), int(completion_tokens), usd, calls - len(known) - (free or 0))
+    report = Report(
+        groups=[{by: key, **one.document()} for key, one in groups.items()],
+        calls=everything.calls,
+        unknown=everything.unknown,
+    )
+    report.cost = Cost(everything.dollars, everything.dollars and "gateway")
     table = [[by, "calls", "unknown", "tokens in", "tokens out", "cost"]]
     for key, one in groups.items():
         counts = (one.calls, one.unknown, one.prompt_tokens, one.completion_tokens)
@@ -215,3 +226,4 @@ def _spent(args: argparse.Namespace, context: Context, output: Output) -> None:
     total = f"${everything.dollars}" if everything.dollars else "unknown"
     calls = f"{everything.calls:,} call" + ("s" if everything.calls != 1 else "")
     output.line(f"total: {total} ({calls}, {everything.unknown:,} unknown)")
+    return report

@@ -1,17 +1,12 @@
-"""image: one picture, or a few, saved where they should be; paid for once, lost never."""
+"""image: one picture, or a few, saved where they should be; paid for once, never lost."""
 
 from __future__ import annotations
 
 import os
 
-from .. import config
-from ..store import files
-from ..cli import options, prompt
-from ..calls import resume, tasks
-from ..errors import OutputError, UsageError
-from ..calls.results import Results
-from ..net.transport import Transport
-from ..calls.uploads import LocalFile, upload
+from ..errors import CallError, OutputError, UsageError
+from ..values import Saved
+from . import options
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,87 +16,105 @@ if TYPE_CHECKING:
     from ..cli.context import Context
     from ..cli.output import Output
 
-FIELDS = tasks.FIELDS
+FIELDS = ("task_id", "status", "files", "resume")
 HELP = "make an image, or edit one"
 EXAMPLE = 'alltoken-call image "a lighthouse in fog" --size 1536x1024 -o lighthouse.png'
 MAX_WAIT = 600.0
-PATH = "/v1/images/generations"
 _FORMATS = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
 _ENDINGS = {"png": ".png", "jpeg": ".jpg", "webp": ".webp"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of image."""
-    parser.add_argument("words", nargs="*", metavar="PROMPT", help="what to draw; - takes stdin's text")
+    parser.add_argument("words", nargs="*", metavar="PROMPT", help="what to draw; - stands for the text on stdin")
     picture = parser.add_argument_group("the picture")
-    picture.add_argument("-m", "--model", metavar="ID", type=options.name, help="the model")
-    picture.add_argument("--size", metavar="WxH", default="1024x1024", help="or auto (1024x1024)")
-    picture.add_argument("--quality", metavar="LEVEL", default="low", help="low, medium, high or auto (low)")
-    picture.add_argument("--format", choices=_ENDINGS, help="(as -o ends)")
-    picture.add_argument("--background", choices=("auto", "opaque", "transparent"), help="what lies behind")
-    picture.add_argument("-n", "--count", metavar="N", type=options.positive, help="how many (1)")
-    picture.add_argument("--edit", metavar="FILE", help="the image to edit")
-    picture.add_argument("--mask", metavar="FILE", help="where to edit it")
+    picture.add_argument(
+        "-m",
+        "--model",
+        metavar="ID",
+        type=options.name,
+        help="the model (default: $ALLTOKEN_IMAGE_MODEL, else gpt-image-2)",
+    )
+    picture.add_argument(
+        "--size",
+        metavar="WxH",
+        default="1024x1024",
+        help="1024x1024, 1536x1024, 1024x1536, others up to 3840x2160, or auto (default: 1024x1024)",
+    )
+    picture.add_argument("--quality", metavar="LEVEL", default="low", help="low, medium, high or auto (default: low)")
+    picture.add_argument("--format", choices=_ENDINGS, help="png, jpeg or webp (default: as the name of -o ends)")
+    picture.add_argument(
+        "--background",
+        choices=("auto", "opaque", "transparent"),
+        help="auto, opaque or transparent (default: the model's)",
+    )
+    picture.add_argument("-n", "--count", metavar="N", type=options.positive, help="how many images (default: 1)")
+    picture.add_argument("--edit", metavar="FILE", help="an image to edit")
+    picture.add_argument("--mask", metavar="FILE", help="where to edit it: an image of the same size")
     options.add_param(picture)
-    options.add_task(parser)
+    options.add_task(parser, "a file, a directory, or - for stdout (default: ./alltoken-image-<8 hex>.png)")
 
 
-def run(args: argparse.Namespace, context: Context, output: Output) -> None:
+def run(args: argparse.Namespace, context: Context, output: Output) -> Saved | None:
     """Make the image, or resume a task that is making one."""
-    if args.resume is None:
-        _make(args, context, output)
-    else:
-        _resume(args, context, output)
+    saved = _make(args, context, output) if args.resume is None else _resume(args, context, output)
+    for path in saved.files if saved else ():
+        output.path(path)
+    return saved
 
 
-def _make(args: argparse.Namespace, context: Context, output: Output) -> None:
-    model = args.model or config.default_model(context.environ, "image")
-    output.report["model"] = model
+def _make(args: argparse.Namespace, context: Context, output: Output) -> Saved | None:
+    from ..calls.image import make_image
+    from ..calls.uploads import LocalFile
+
     if args.mask and not args.edit:
         raise UsageError("--mask marks where to edit: it needs --edit FILE")
-    sources = [LocalFile(path) for path in (args.edit, args.mask) if path]
-    text = prompt.assemble(args.words, context, output, only_dash=True)
+    sources = tuple(LocalFile(path) for path in (args.edit, args.mask) if path)
+    model = args.model or options.default_model(context, "image")
+    text = context.prompt(args.words, output, only_dash=True)
     body: dict[str, Any] = {"model": model, "prompt": text, "size": args.size, "quality": args.quality}
     form = args.format or (_FORMATS.get(os.path.splitext(args.out)[1].lower()) if args.out else None)
     body |= options.given(output_format=form, background=args.background, n=args.count) | dict(args.param)
-    path = "/v1/images/edits" if sources else f"{PATH}/async"
-    fields = list(zip(("image_upload_id", "mask_upload_id"), ("image_edit_source", "image_edit_mask"), sources))
     if args.dry_run:
-        body |= {name: f"(the upload of {source.path})" for name, _, source in fields}
-        output.show_request("POST", config.base_url(context.environ) + path, body)
-        return
-    transport = Transport(context, output, args.timeout)
+        names = ("image_upload_id", "mask_upload_id")
+        body |= {name: f"(the upload of {source.path})" for name, source in zip(names, sources)}
+        output.request(context.dialect().image(body, key="", edit=bool(sources)))
+        return None
+    client = context.client(args, output)
     target = _target(args, output)
-    if target != "-":
-        files.check_new(files.numbered(target, args.count or 1), force=args.force)
-    for name, purpose, source in fields:
-        body[name] = upload(transport, source, purpose)
-    run_ = tasks.Tasks(context, output, transport, PATH, pause=2.0, one_shot=True)
-    about = f" (size={args.size} quality={args.quality})"
-    run_.submit(path, body, key=os.urandom(16).hex(), about=about, target=target)
+    output.about = f" (size={args.size} quality={args.quality})"
+    try:
+        saved = make_image(client, body, target=target, force=args.force, sources=sources, detach=args.detach)
+    except CallError as error:
+        if error.http != 404 or (error.partial and error.partial.task_id):
+            raise
+        raise CallError.of(error, hint=options.with_nearest(client, model, error.hint)) from None
     if args.detach:
-        run_.detach(target)
-    else:
-        Results(context, output, transport, run_, target, force=args.force).collect()
-        came, wanted = len(output.report["files"] or ()), args.count or 1
-        if came not in (0, wanted):
-            output.warning(f"{wanted} image(s) were asked for, {came} came")
+        output.leave(saved, context)
+    return saved
 
 
-def _resume(args: argparse.Namespace, context: Context, output: Output) -> None:
-    if args.words[:1] not in ([], ["#"]):  # zsh hands on the comment of the resume line that we print
-        raise UsageError("--resume takes up a task that has its prompt already: no words go with it")
-    row = resume.take_up(args, PATH, context, output)
-    if row is None:
-        return
-    transport = Transport(context, output, args.timeout)
-    run_ = tasks.Tasks(context, output, transport, PATH, pause=2.0, one_shot=True, submitted=row.get("started"))
+def _resume(args: argparse.Namespace, context: Context, output: Output) -> Saved | None:
+    from ..calls.image import collect
+
+    options.no_words(args, "--resume")
+    client = context.client(args, output, keyed=not args.dry_run)
+    saved, row = options.take_up(args, client, Saved, "image")
+    if args.dry_run:
+        output.request(client.dialect.poll("image", saved.task_id or ""))
+        return None
+    if saved.files:
+        output.note("task", "saved by an earlier run: nothing is left to fetch")
+        return saved
     args.out = args.out or row.get("output")
-    Results(context, output, transport, run_, _target(args, output), force=args.force).collect(resumed=True)
+    saved.target = _target(args, output)
+    return collect(client, saved, force=args.force)
 
 
 def _target(args: argparse.Namespace, output: Output) -> str:
-    """The path of the file, or `-`. Raises `OutputError` where there can be none."""
+    """The path of the file, or `-`. Raises `OutputError` if there can be none."""
+    from ..store import files
+
     if args.out != "-":
         return files.in_folder(args.out, f"alltoken-image-{os.urandom(4).hex()}{_ENDINGS[args.format or 'png']}")
     if output.json_mode or (args.count or 1) > 1:

@@ -1,78 +1,88 @@
-"""The clock of one HTTP exchange, and the one place where its failures are mapped."""
+"""The clock of one HTTP exchange, and the one place where its failures become `NetError`s."""
 
 from __future__ import annotations
 
 import contextlib
 import http.client
+import math
 import ssl
-import urllib.error
 
-from ..errors import DeadlineError, NetworkError
+from ..errors import NetError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-CONNECT_PATIENCE = 30.0  # seconds to reach one address: who has not answered by then is not there
+CONNECT_PATIENCE = 30.0  # seconds to find and reach the server, a proxy's tunnel and TLS included
 
 
 class Exchange:
-    """The clock of one request, and whether it has left."""
+    """The clock of one request, and whether it has left.
+
+    `silence` is the longest time in seconds without a byte, `deadline` an instant of `clock`.
+    """
 
     def __init__(self, clock: Callable[[], float], silence: float, deadline: float, host: str | None) -> None:
         self.clock = clock
-        self.silence = silence  # seconds
-        self.deadline = deadline  # an instant of `clock`
+        self.silence = silence
+        self.deadline = deadline
         self.host = host
         self.sent = False
+        self._connect_by = clock() + min(silence, CONNECT_PATIENCE)
+
+    def connected(self) -> None:
+        """The server is reached: from here on only silence and the deadline count."""
+        self._connect_by = math.inf
 
     def patience(self) -> float:
-        """Seconds that the next socket operation may take. Raises TimeoutError where the deadline has passed."""
-        left = self.deadline - self.clock()
+        """Seconds that the next socket operation may take. Raises TimeoutError if there are none left."""
+        now = self.clock()
+        left = min(self.deadline, self._connect_by) - now
         if left <= 0:
-            raise TimeoutError("deadline")
+            raise TimeoutError
         return min(self.silence, left)
 
     @contextlib.contextmanager
     def mapped(self) -> Iterator[None]:
-        """Turn whatever the standard library raises into a `NetworkError`. None of its texts may show a header's
-        value, so a ValueError's text, which can quote the key, is never passed on."""
+        """Turn whatever the standard library raises into a `NetError`. None of its texts may show a header's value:
+        a ValueError's text, which can quote the key, is never passed on."""
         try:
             yield
         except (OSError, http.client.HTTPException, ValueError) as error:
-            raise self._network_error(error) from None
+            raise self._failure(error) from None
 
-    def _network_error(self, error: Exception) -> NetworkError:
-        cause = error.reason if isinstance(error, urllib.error.URLError) else error
-        result: NetworkError
-        if isinstance(cause, TimeoutError):
+    def _failure(self, error: Exception) -> NetError:
+        message, code, hint, passing = (
+            f"not an answer of this protocol ({type(error).__name__})",
+            "protocol",
+            None,
+            False,
+        )
+        if isinstance(error, TimeoutError):
+            passing = True
             if self.clock() >= self.deadline:
-                result = DeadlineError("the time of --max-wait is over")
+                message, code = "the time of --max-wait is over", "max_wait"
+                passing = False
+            elif self.sent:
+                message, code, hint = f"no answer for {self.silence:g} s", "timeout", "--timeout SECONDS waits longer"
             else:
-                what = f"answer for {self.silence:g} s"
-                if not self.sent:
-                    what = f"connection within {min(self.silence, CONNECT_PATIENCE):g} s"
-                hint = "--timeout SECONDS waits longer" if self.sent else None
-                result = NetworkError(f"no {what}", code="timeout", hint=hint)
-        elif self.sent and isinstance(cause, (http.client.IncompleteRead, ConnectionError, ssl.SSLEOFError)):
-            result = NetworkError("the connection was closed before the answer was complete", code="connection_lost")
-        elif isinstance(cause, ssl.SSLCertVerificationError):
-            result = NetworkError(
-                f"the server's certificate is not trusted: {cause.verify_message}",
-                code="tls",
-                hint="a private authority: point SSL_CERT_FILE at its certificate",
+                message, code = f"no connection within {min(self.silence, CONNECT_PATIENCE):g} s", "timeout"
+        elif self.sent and isinstance(error, (http.client.IncompleteRead, ConnectionError, ssl.SSLEOFError)):
+            message, code = "the connection was closed before the answer was complete", "connection_lost"
+            passing = True
+        elif isinstance(error, ssl.SSLCertVerificationError):
+            message, code = f"the server's certificate is not trusted: {error.verify_message}", "tls"
+            hint = "a private authority: point SSL_CERT_FILE at its certificate"
+        elif isinstance(error, ssl.SSLError):
+            message, code = f"TLS failed: {error.reason or 'handshake'}", "tls"
+        elif isinstance(error, http.client.HTTPException):
+            message = f"not an HTTP answer: {type(error).__name__}"
+        elif isinstance(error, OSError):
+            reason = error.strerror or str(error) or type(error).__name__
+            message, code, hint = (
+                f"cannot connect to {self.host}: {reason}",
+                "unreachable",
+                "check the network and HTTPS_PROXY",
             )
-        elif isinstance(cause, ssl.SSLError):
-            result = NetworkError(f"TLS failed: {cause.reason or 'handshake'}", code="tls")
-        elif isinstance(cause, http.client.HTTPException):
-            result = NetworkError(f"not an HTTP answer: {type(cause).__name__}", code="protocol")
-        elif isinstance(cause, OSError):
-            reason = cause.strerror or str(cause) or type(cause).__name__
-            result = NetworkError(
-                f"cannot connect to {self.host}: {reason}", code="unreachable", hint="check the network and HTTPS_PROXY"
-            )
-        else:
-            result = NetworkError(f"not an answer of this protocol ({type(cause).__name__})", code="protocol")
-        result.sent = self.sent
-        result.passing = result.code in ("timeout", "connection_lost", "unreachable")
-        return result
+            passing = True
+        return NetError(message, code, hint=hint, sent=self.sent, passing=passing)

@@ -1,9 +1,23 @@
-"""How long to wait before the next attempt, or that there is none: pure functions.
+"""The one loop that repeats requests, polls and downloads, and how long it waits: a 429 is waited for here.
 
-The gateway's `Retry-After` goes before our own back-off; a wait longer than `LONGEST` is not ours to sit through.
+The gateway's `Retry-After` replaces our own back-off; if it is longer than `LONGEST`, the command ends instead.
 """
 
 from __future__ import annotations
+
+from ..errors import NetError
+from ..text import one_line
+from ..values import Note
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TypeVar
+
+    from ..values import Event, Repeat
+    from .clock import Clock
+
+    T = TypeVar("T")
 
 ATTEMPTS = 3  # requests in all: the first and two repeats
 LONGEST = 60.0  # seconds of Retry-After that we wait; longer ends the command with the value told
@@ -12,8 +26,8 @@ LONGEST = 60.0  # seconds of Retry-After that we wait; longer ends the command w
 def parse_retry_after(value: str | None, now: float) -> float | None:
     """Seconds to wait from a Retry-After header (RFC 9110 §10.2.3): ASCII digits, or an HTTP date.
 
-    `now` is the time in seconds since the epoch. None where the header is absent or neither form; a date that
-    has passed is 0. `int()` alone would take signs, underscores and other scripts' digits.
+    `now` is the time in seconds since the epoch. None if the header is absent or neither form; a date that has
+    passed is 0. `int()` alone would take signs, underscores and other scripts' digits.
     """
     value = (value or "").strip()
     if value.isascii() and value.isdigit():
@@ -37,8 +51,57 @@ def backoff(attempt: int, chance: float) -> float:
     return min(8.0, 0.5 * 2.0**attempt) * (0.75 + 0.25 * chance)
 
 
-def wait(attempt: int, retry_after: float | None, chance: float) -> float | None:
-    """Seconds to wait after the failed `attempt` (0, 1, …), or None: no further attempt."""
-    if attempt + 1 >= ATTEMPTS or (retry_after is not None and retry_after > LONGEST):
+def repeat(
+    attempt: Callable[[], T], policy: Repeat, clock: Clock, on_event: Callable[[Event], None], least: float = 0.0
+) -> T:
+    """What `attempt` returns, repeated as `policy` says; the one loop of requests, polls and downloads.
+
+    `least` is the shortest pause in seconds. Raises its last `NetError`, whose `sent` is true if an attempt may have
+    been acted on and no later answer has settled that; one with the code max_wait if a `policy` that goes on forever
+    meets the deadline.
+    """
+    first = clock.monotonic()
+    doubtful = False
+    failures = 0
+    while True:
+        try:
+            return attempt()
+        except NetError as error:
+            lost = is_lost(error, policy)
+            doubtful = doubtful or lost
+            failures = 0 if error.progress else failures
+            pause = _pause(error, policy, failures, lost, clock.chance())
+            if pause is not None:
+                pause = max(pause, least)
+            if pause is None or clock.monotonic() + pause - first > policy.latest:
+                raise error.but(sent=doubtful) from None
+            if pause >= clock.left():
+                if policy.forever:
+                    raise NetError("the time of --max-wait is over", "max_wait", sent=doubtful) from None
+                raise error.but(sent=doubtful) from None
+            failures += 1
+            count = "" if policy.forever else f" ({failures} of {ATTEMPTS - 1})"
+            reason = error.message if error.http is None else f"{error.http} {error.code}"
+            on_event(Note("retry", f"{one_line(reason, 200)}: waiting {pause:.3g} s{count}"))
+            clock.sleep(pause)
+
+
+def is_lost(error: NetError, policy: Repeat) -> bool:
+    """Whether a failure leaves open what the gateway did with the request."""
+    if error.http is None:
+        return error.sent
+    return policy.bare and not error.enveloped and not 400 <= error.http < 500
+
+
+def _pause(error: NetError, policy: Repeat, failures: int, lost: bool, chance: float) -> float | None:
+    """Seconds to wait before the repeat; None if there is none."""
+    if policy.forever:
+        if not (error.passing or error.code in policy.codes or error.http in policy.statuses):
+            return None
+        return backoff(failures, chance) if error.retry_after is None else min(max(error.retry_after, 0.5), LONGEST)
+    again = error.passing and (error.http in policy.statuses if error.http is not None else not lost)
+    if failures + 1 >= ATTEMPTS or not (again or (lost and policy.lost)):
         return None
-    return backoff(attempt, chance) if retry_after is None else retry_after
+    if error.retry_after is None:
+        return backoff(failures, chance)
+    return error.retry_after if error.retry_after <= LONGEST else None

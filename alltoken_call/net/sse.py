@@ -17,14 +17,12 @@ _BOM = b"\xef\xbb\xbf"
 
 
 class Event:
-    """One dispatched event: its data (lines joined by LF), its type, and the last event id seen."""
+    """One dispatched event: its data, lines joined by LF. Nobody here needs an event's type or id."""
 
-    __slots__ = ("data", "id", "type")
+    __slots__ = ("data",)
 
-    def __init__(self, data: str, type: str, id: str) -> None:
+    def __init__(self, data: str) -> None:
         self.data = data
-        self.type = type
-        self.id = id
 
 
 class Comment:
@@ -41,18 +39,15 @@ class LimitExceeded(ValueError):
 
 
 class Parser:
-    """The state of one stream. `retry` is the reconnection time in milliseconds, where the stream set one."""
+    """The state of one stream."""
 
     def __init__(self, limit: int = LIMIT) -> None:
-        self.retry: int | None = None
         self._limit = limit
         self._tail = bytearray()  # an unfinished line
         self._skip_lf = False  # the last read ended in CR: an LF at the start of the next belongs to it
         self._first = True  # the next line is the first: a BOM may stand before it
         self._data: list[str] = []
         self._size = 0
-        self._type = ""
-        self._id = ""
 
     def feed(self, data: bytes) -> Iterator[Event | Comment]:
         """The events and comments that `data` completes, in order. Raises `LimitExceeded`.
@@ -104,21 +99,10 @@ class Parser:
         if name == "data":
             self._size += max(1, len(line) - len("data"))  # the value's bytes, and one for the line feed to come
             self._check(self._size)
-        self._field(name, value.removeprefix(" "))
+            self._data.append(value.removeprefix(" "))
         return None
 
-    def _field(self, name: str, value: str) -> None:
-        if name == "data":
-            self._data.append(value)
-        elif name == "event":
-            self._type = value
-        elif name == "id":
-            if "\0" not in value:
-                self._id = value
-        elif name == "retry" and value.isascii() and value.isdigit() and len(value) < 10:
-            self.retry = int(value)
-
     def _dispatch(self) -> Event | None:
-        data, type_ = self._data, self._type
-        self._data, self._size, self._type = [], 0, ""
-        return Event("\n".join(data), type_ or "message", self._id) if data else None
+        data = self._data
+        self._data, self._size = [], 0
+        return Event("\n".join(data)) if data else None

@@ -1,8 +1,8 @@
-"""The one completed answer of an image task: onto disk as it arrives, and the images out of it.
+"""The one completed answer of an image: onto disk as it arrives, and the images out of it.
 
-The gateway delivers the bytes once. So they are on disk before anything looks at them: in the state directory, beside
-the output where that cannot be, in memory where no disk takes them. A spool is named after its task; `--resume` finds
-it, and its content tells whether it is whole.
+The gateway delivers the bytes once. So they are on disk before anything looks at them: in the state directory, in a
+directory of ours beside the output if there is none, in memory if no disk takes them. A spool's name is made of a
+hash: nothing from the network names a file. `--resume` finds it by its task, and its content tells whether it is whole.
 
 An image of 30 MB is a JSON string of 40 MB. It is decoded block by block, and only the rest is parsed as JSON.
 """
@@ -12,97 +12,53 @@ from __future__ import annotations
 import base64
 import binascii
 import contextlib
-import glob
 import hashlib
 import io
 import os
 import re
+import stat
 
-from . import files
-from ..errors import NetworkError
 from ..wire import object_of
+from . import files
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Any, BinaryIO
 
-    from ..net.response import Response
-
 LARGEST = 1 << 30  # bytes of an answer: ten images of the largest size, twice over
-BLOCK = 1 << 20  # bytes of the spool that are decoded at a time
+BLOCK = 1 << 16  # bytes of the spool that are decoded at a time
+BESIDE = ".alltoken-call"  # the directory of ours beside an output
 _START = re.compile(rb'"b64_json"\s*:\s*"')
 _LONGEST_START = 64  # bytes that a start cut by a block's end may have
+_ESCAPE = re.compile(rb"\\(?:u00([0-7][0-9a-fA-F])|(/))")
+_HALF_ESCAPE = re.compile(rb"\\(?:u[0-9a-fA-F]{0,3})?\Z")
 
 
-def name_of(task_id: str) -> str:
-    """A task's name as a file's name: nothing from the network becomes a path."""
-    if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}", task_id):
-        return task_id
-    return hashlib.sha256(task_id.encode("utf-8", "replace")).hexdigest()[:32]
-
-
-def is_image(head: bytes) -> bool:
-    """Whether a file that begins so is a PNG, JPEG, WebP or GIF."""
-    return (files.media_type(head) or "").startswith("image/")
+def name_of(root: str, command: str, task_id: str) -> str:
+    """The beginning of the names of a task's spools."""
+    return hashlib.sha256("\n".join((root, command, task_id)).encode("utf-8", "replace")).hexdigest()[:32]
 
 
 class Spool:
-    """Where one answer is kept: a file, or memory where no folder took it.
+    """Where one answer is kept: a file, or memory if no folder takes it.
 
-    `folders` are tried in turn, the temporary one last. `left` are the paths of what earlier runs have left there.
+    `folders` are tried in turn, then the temporary one. `left` are the paths of what earlier runs have left there.
     """
 
-    def __init__(self, folders: list[str], task_id: str) -> None:
-        self._name = name_of(task_id)
-        self.left = [path for folder in folders for path in glob.glob(f"{glob.escape(folder)}/{self._name}.*.json")]
+    def __init__(self, folders: list[str], name: str) -> None:
+        self._name = name
+        self.left = [path for folder in folders for path in _left_in(folder, name)]
+        self.path: str | None = None
         self._cut: str | None = None  # the largest answer of this run that broke off
         self._cut_size = 0
-        self.path: str | None = None
         self._folders = [*folders, files.temporary()]
         self._file: int | None = None  # a descriptor: a buffer would hide which bytes a full disk has taken
-        self._size = 0  # bytes that the file has taken
+        self.size = 0  # bytes of the answer
         self._memory: bytearray | None = None
 
-    def receive(
-        self, response: Response, begun: Callable[[], None], is_last: Callable[[dict[str, Any]], bool]
-    ) -> dict[str, Any]:
-        """Read an answer; what a small one says, or, where it may be the last one, {} and the answer is in the spool.
-
-        `begun` is called at its first byte. Raises `NetworkError` where it breaks off; what came is kept.
-        """
-        data = response.read()
-        begun()
-        document = object_of(data)  # an object is whole, so that nothing more can come
-        if document and not is_last(document):
-            return document
-        self._open()
-        try:
-            while data:
-                self._write(data)
-                if self._size + len(self._memory or b"") > LARGEST:
-                    raise NetworkError(f"the answer is larger than {LARGEST} bytes", code="too_large", sent=True)
-                data = response.read()
-        except BaseException:
-            self.leave()
-            raise
-        if self._file is not None:
-            with contextlib.suppress(OSError):
-                os.fsync(self._file)
-        return {}
-
-    def leave(self) -> None:
-        """The answer broke off: of those of this run, the largest is kept."""
-        self._close()
-        smaller, self.path = self.path, None
-        if self._size > self._cut_size:
-            smaller, self._cut, self._cut_size = self._cut, smaller, self._size
-        if smaller is not None:
-            files.discard(smaller)
-
-    def _open(self) -> None:
-        """Begin a new spool in the first folder that lets us."""
-        self.path, self._size, self._memory = None, 0, None
+    def begin(self) -> None:
+        """Open a new spool in the first folder that lets us."""
+        self.path, self.size, self._memory = None, 0, None
         while self._folders:
             path = os.path.join(self._folders[0], f"{self._name}.{os.urandom(4).hex()}.json")
             try:
@@ -113,50 +69,62 @@ class Spool:
                 self._folders.pop(0)
         self._memory = bytearray()
 
-    def _write(self, data: bytes) -> None:
+    def write(self, data: bytes) -> None:
+        """Append a piece of the answer; if the disk is full, what there is moves on to the next place."""
         while self._file is not None and data:
             try:
                 count = os.write(self._file, data)
             except OSError:
                 self._move()
             else:
-                self._size += count
+                self.size += count
                 data = data[count:]
         if self._memory is not None:
             self._memory += data
+            self.size += len(data)
 
     def _move(self) -> None:
-        """Take what a full folder holds to the next one, or into memory."""
         saved = b""
         assert self._file is not None
         with contextlib.suppress(OSError):
             os.lseek(self._file, 0, os.SEEK_SET)
-            while len(saved) < self._size and (block := os.read(self._file, self._size - len(saved))):
+            while len(saved) < self.size and (block := os.read(self._file, self.size - len(saved))):
                 saved += block
         self._close()
         full, self.path = self.path, None
         self._folders.pop(0)
-        self._open()
+        self.begin()
         if full is not None:
             files.discard(full)
-        self._write(saved)
+        self.write(saved)
 
-    def _close(self) -> None:
-        if self._file is not None:
-            with contextlib.suppress(OSError):
-                os.close(self._file)
-            self._file = None
-
-    def open(self) -> io.FileIO | io.BytesIO:
-        """The answer, once, to be read from its start.
+    def whole(self) -> io.FileIO | io.BytesIO:
+        """The answer has come to its end: onto the disk with it, and here it is to be read from its start, once.
 
         By its descriptor: another run that waits for the same task may have removed the file when it had its image.
         """
         if self._file is None:
             return io.BytesIO(self._memory or b"")
         descriptor, self._file = self._file, None
+        with contextlib.suppress(OSError):
+            os.fsync(descriptor)
         os.lseek(descriptor, 0, os.SEEK_SET)
         return io.FileIO(descriptor, "rb")
+
+    def leave(self) -> None:
+        """The answer broke off: of those of this run, the largest is kept."""
+        self._close()
+        smaller, self.path = self.path, None
+        if self.size > self._cut_size:
+            smaller, self._cut, self._cut_size = self._cut, smaller, self.size
+        if smaller is not None:
+            files.discard(smaller)
+
+    def _close(self) -> None:
+        if self._file is not None:
+            with contextlib.suppress(OSError):
+                os.close(self._file)
+            self._file = None
 
     @property
     def kept(self) -> list[str]:
@@ -165,37 +133,71 @@ class Spool:
 
     def drop(self) -> None:
         """The answer held nothing worth keeping."""
-        if self.path is not None:
-            files.discard(self.path)
+        self._remove([self.path] if self.path else [])
         self.path = self._memory = None
 
     def remove(self) -> None:
         """The images are in place: nothing of this task is needed any more."""
-        for path in self.kept:
-            files.discard(path)
+        self._remove(self.kept)
         self.path = self._cut = self._memory = None
         self.left = []
+
+    def _remove(self, paths: list[str]) -> None:
+        for path in paths:
+            files.discard(path)
+            if os.path.basename(folder := os.path.dirname(path)) == BESIDE:
+                with contextlib.suppress(OSError):  # not empty
+                    os.rmdir(folder)
+
+
+def _left_in(folder: str, name: str) -> list[str]:
+    """The spools of a task in a folder: regular files of ours, with names that we make."""
+    pattern = re.compile(rf"{name}\.[0-9a-f]{{8}}\.json")
+    found = []
+    with contextlib.suppress(OSError):
+        for entry in os.scandir(folder):
+            if pattern.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
+                found.append(entry.path)
+    return found
+
+
+def open_left(path: str) -> io.FileIO | None:
+    """A spool of an earlier run; None if it is gone, or not a regular file of this user."""
+    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    try:
+        descriptor = os.open(path, flags)
+    except OSError:
+        return None
+    file = io.FileIO(descriptor, "rb")
+    found = os.fstat(descriptor)
+    if stat.S_ISREG(found.st_mode) and found.st_uid == getattr(os, "geteuid", lambda: found.st_uid)():
+        return file
+    file.close()
+    return None
 
 
 class Part:
     """One image out of a spool, in a file of its own. `sound`: strict base64, and an image by its first bytes."""
 
-    def __init__(self, file: BinaryIO, path: str) -> None:
-        self.path = path
+    def __init__(self, target: str) -> None:
+        self._file: BinaryIO
+        self._file, self.path = files.part_of(target)
         self.size = 0
         self.sound = True
-        self._file = file
         self._rest = b""
         self._ended = False  # padding was seen
-        self._head = b""
+        self.head = b""
 
     def add(self, encoded: bytes) -> None:
-        """Decode a piece. Raises OSError where the file cannot take it."""
+        """Decode a piece of the JSON string. Raises OSError if the file cannot take it."""
         encoded = self._rest + encoded
-        if b"\\" in encoded:
-            encoded = encoded.replace(b"\\/", b"/")  # JSON may write a slash so
-        whole = len(encoded) - len(encoded) % 4 - 4 * encoded.endswith(b"\\")
-        piece, self._rest = encoded[:whole], encoded[whole:]
+        held = b""
+        if b"\\" in encoded:  # any ASCII character may be written as an escape (RFC 8259 §7)
+            if half := _HALF_ESCAPE.search(encoded):
+                encoded, held = encoded[: half.start()], encoded[half.start() :]
+            encoded = _ESCAPE.sub(lambda match: match[2] or bytes([int(match[1], 16)]), encoded)
+        whole = len(encoded) - len(encoded) % 4
+        piece, self._rest = encoded[:whole], encoded[whole:] + held
         if piece and self.sound:
             try:
                 data = base64.b64decode(piece, validate=True)
@@ -204,13 +206,13 @@ class Part:
                 return
             self.sound = not self._ended
             self._ended = piece.endswith(b"=")
-            if len(self._head) < 16:
-                self._head += data[:16]
+            if len(self.head) < 16:
+                self.head += data[:16]
             self.size += self._file.write(data)
 
     def end(self, *, cut: bool = False) -> None:
         """No more pieces come. Raises OSError."""
-        self.sound = self.sound and not self._rest and not cut and is_image(self._head)
+        self.sound = self.sound and not self._rest and not cut and files.is_image(self.head)
         files.sync(self._file)
         self._file.close()
 
@@ -223,7 +225,7 @@ class Part:
 
 def extract(source: io.FileIO | io.BytesIO, target: str) -> tuple[dict[str, Any], list[Part]]:
     """The answer in `source`, with each `b64_json` replaced by the number of its part, and the parts, which lie
-    beside `target`; {} where it is no whole JSON object. Raises OSError, and leaves no part then.
+    beside `target`; {} if it is not a whole JSON object. Raises OSError, and leaves no part then.
     """
     parts: list[Part] = []
     rest = bytearray()
@@ -248,12 +250,27 @@ def extract(source: io.FileIO | io.BytesIO, target: str) -> tuple[dict[str, Any]
                     break
                 rest += data[: start.end()] + str(len(parts)).encode()
                 data = data[start.end() :]
-                parts.append(Part(*files.part_of(target)))
+                parts.append(Part(target))
                 inside = True
         if inside:
             parts[-1].end(cut=True)
+        document = object_of(bytes(rest + data))
+        _extract_escaped(document, parts, target)
     except BaseException:
         for made in parts:
             made.discard()
         raise
-    return object_of(bytes(rest + data)), parts
+    return document, parts
+
+
+def _extract_escaped(document: dict[str, Any], parts: list[Part], target: str) -> None:
+    """Images whose key was written with escapes: the JSON parser has seen them, the search for the key has not."""
+    data = document.get("data")
+    for entry in data if isinstance(data, list) else ():
+        encoded = entry.get("b64_json") if isinstance(entry, dict) else None
+        if isinstance(encoded, str) and len(encoded) > 8:
+            part = Part(target)
+            parts.append(part)
+            part.add(encoded.encode("ascii", "replace"))
+            part.end()
+            entry["b64_json"] = str(len(parts) - 1)

@@ -7,10 +7,10 @@ import threading
 import time
 
 from alltoken_call.calls import completion
-from alltoken_call.commands.chat import FIELDS
 from alltoken_call.cli.context import Context
-from alltoken_call.errors import ApiError, CallError, ExitStatus
 from alltoken_call.cli.output import Output
+from alltoken_call.commands.chat import FIELDS
+from alltoken_call.errors import ApiError, CallError, ExitStatus
 from alltoken_call.net.response import Response
 
 from ..gateway import CHAT, COST, DONE, USAGE, delta, frames, raw, reply, stream

@@ -326,7 +326,9 @@ class Places(TaskCase):
         self.assertHolds("y.png", self.gateway.tasks.image)
 
     def test_where_no_disk_takes_the_image_the_answer_is_kept_and_resumed_from(self):
-        patch = mock.patch("alltoken_call.store.files.part_of", side_effect=OSError(errno.ENOSPC, "No space left on device"))
+        patch = mock.patch(
+            "alltoken_call.store.files.part_of", side_effect=OSError(errno.ENOSPC, "No space left on device")
+        )
 
         def step(exchange):
             patch.start()
@@ -463,7 +465,9 @@ class Places(TaskCase):
         self.assertRegex(result.err, rf"kept in {self.folder}/tmp/{IGEN}\.\w+\.json")
 
     def test_an_answer_that_no_disk_takes_is_still_saved_where_the_image_fits(self):
-        with mock.patch("alltoken_call.store.spool.files.make_private", side_effect=OSError(30, "Read-only file system")):
+        with mock.patch(
+            "alltoken_call.store.spool.files.make_private", side_effect=OSError(30, "Read-only file system")
+        ):
             self.gateway.on(GET_IMAGE, reply(200, DONE))
             self.assertQuietly(0, self.image("x", "-o", "x.png"))
         self.assertHolds("x.png", BIG)

@@ -13,9 +13,9 @@ from alltoken_call.cli import main as cli
 from alltoken_call.commands.chat import FIELDS
 from alltoken_call.errors import CallError, ExitStatus, Interrupted, status_of
 
+from ..calls.test_completion import event
 from ..gateway import CHAT, DONE, KEY, delta, frames, raw, refuse, reply, stream
 from ..harness import ALWAYS, Case
-from ..calls.test_completion import event
 
 DONE_WELL = stream(frames("hi") + DONE)
 

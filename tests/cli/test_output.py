@@ -6,8 +6,8 @@ import os
 import threading
 import unittest
 
-from alltoken_call.errors import ApiError, CallError, ExitStatus, OutputError, UsageError
 from alltoken_call.cli.output import Output
+from alltoken_call.errors import ApiError, CallError, ExitStatus, OutputError, UsageError
 from alltoken_call.text import inert
 
 from .. import support

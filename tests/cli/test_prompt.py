@@ -9,8 +9,8 @@ import unittest
 from unittest import mock
 
 from alltoken_call.cli import prompt
-from alltoken_call.errors import DeadlineError, ExitStatus, UsageError
 from alltoken_call.cli.output import Output
+from alltoken_call.errors import DeadlineError, ExitStatus, UsageError
 
 from .. import support
 

@@ -12,7 +12,8 @@ import unittest
 import warnings
 from pathlib import Path
 
-from alltoken_call.cli import main as cli, shell
+from alltoken_call.cli import main as cli
+from alltoken_call.cli import shell
 
 from ..harness import Case
 

@@ -13,9 +13,9 @@ from unittest import mock
 from alltoken_call.cli import prompt
 from alltoken_call.commands.chat import FIELDS
 
+from ..calls.test_completion import event
 from ..gateway import CHAT, DONE, delta, frames, png, refuse, stream
 from ..harness import PATIENCE, Case, Watched
-from ..calls.test_completion import event
 
 
 class Model(Case):

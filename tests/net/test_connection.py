@@ -15,13 +15,13 @@ import urllib.error
 import zlib
 from unittest import mock
 
-from alltoken_call.net import connection, response
 from alltoken_call.errors import NetworkError
+from alltoken_call.net import connection, response
 from alltoken_call.net.exchange import Exchange
 
+from ..calls.test_completion import event
 from ..gateway import CHAT, DONE, Gateway, delta, frames, raw, reply, stream
 from ..harness import Case
-from ..calls.test_completion import event
 
 HEAD = b"HTTP/1.1 200 OK\r\nConnection: close\r\nx-request-id: req_raw\r\n"
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"

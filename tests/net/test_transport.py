@@ -8,9 +8,9 @@ from email.utils import formatdate
 
 from alltoken_call.net import transport
 
+from ..calls.test_completion import event
 from ..gateway import CHAT, DONE, KEY, delta, frames, raw, refuse, reply, stream
 from ..harness import Case
-from ..calls.test_completion import event
 
 STATUSES = {400: 1, 401: 4, 402: 6, 403: 4, 404: 1, 409: 1, 422: 1, 429: 7, 500: 5, 502: 5, 503: 5, 504: 5}
 REPEATED = (429, 503)

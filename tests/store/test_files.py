@@ -7,8 +7,8 @@ import tempfile
 import unittest
 from unittest import mock
 
-from alltoken_call.store import files
 from alltoken_call.errors import OutputError, UsageError
+from alltoken_call.store import files
 
 
 class Case(unittest.TestCase):

@@ -11,8 +11,8 @@ import tempfile
 import unittest
 from unittest import mock
 
-from alltoken_call.store import spool
 from alltoken_call.errors import NetworkError
+from alltoken_call.store import spool
 from alltoken_call.store.spool import Spool, extract, is_image, name_of
 
 from ..gateway import png

@@ -4,8 +4,8 @@ import unittest
 from decimal import Decimal
 from unittest import mock
 
-from alltoken_call.gateways import pricing
 from alltoken_call.errors import ApiError, CallError
+from alltoken_call.gateways import pricing
 
 
 class Amounts(unittest.TestCase):

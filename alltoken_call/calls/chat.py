@@ -1,0 +1,277 @@
+"""One completion, from frames to text, usage and cost (chat and search).
+
+Whole means that `[DONE]` or a finish reason was seen, and that every frame was understood. The gateway's cost comes
+in a comment after `[DONE]`, so reading goes on past it, for a bounded time: the server may keep the connection open
+without a word.
+"""
+
+from __future__ import annotations
+
+import io
+
+from ..errors import CallError, ExitStatus, Interrupted, NetError
+from ..gateways.openai import BROKEN, WHOLE
+from ..net import sse
+from ..values import UNKNOWN, Answer, Reasoning, Text, Warned
+from ..wire import object_of, parse_json, text_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ..net.response import Response
+    from .client import Client
+
+COST_PATIENCE = 2.0  # seconds after [DONE] in which the cost comment may come
+USAGE_PATIENCE = 10.0  # seconds after a finish reason in which usage and [DONE] may come
+KEPT = "what arrived was kept; running the command again asks, and pays, anew"
+
+
+def ask(client: Client, body: dict[str, Any]) -> Answer:
+    """Send one request and emit its answer as it arrives; the answer, with usage and cost.
+
+    `body` is the JSON of a chat completion; streamed if its `stream` is true. Raises `CallError`, with status 9 if
+    text had begun.
+    """
+    answer = Answer(body["model"])
+    answer.tried = True
+    reading = _Reading(client)
+    try:
+        try:
+            response = client.open(client.dialect.chat(body))
+        except NetError as error:
+            raise client.ended(error, answer, hint=_billed(error)) from None
+        try:
+            answer.request_id = client.request_id_of(response)
+            reading.read(response)
+        finally:
+            response.close()
+            reading.fill(answer)
+        warn_of_end(client, answer)
+    except NetError as error:
+        if reading.begun:
+            message = f"the answer was cut short: {error.message}"
+            raise client.ended(error, answer, status=ExitStatus.CUT_SHORT, message=message, hint=KEPT) from None
+        raise client.ended(error, answer, hint=_billed(error)) from None
+    except CallError as error:  # nobody takes the text any more
+        raise error if error.partial else client.ended(error, answer) from None
+    except Interrupted as signal:
+        raise client.ended(signal, answer) from None
+    return answer
+
+
+def _billed(error: NetError) -> str | None:
+    """The hint of a failure before any text, after which nobody knows whether the gateway has answered."""
+    if not error.sent or error.http is not None:
+        return error.hint
+    return "; ".join(filter(None, ["it may have been answered, and billed", error.hint]))
+
+
+def warn_of_end(client: Client, answer: Answer) -> None:
+    """Warn of an answer that its finish reason calls incomplete, which is whole as far as the protocol goes."""
+    reason = answer.finish_reason
+    if reason == "length":
+        what = "the answer was stopped by the limit of tokens (finish_reason length): --max-tokens raises it"
+    elif reason == "content_filter":
+        what = "the answer was stopped by a content filter (finish_reason content_filter)"
+    elif reason and reason not in WHOLE:
+        what = f"the answer ended with an unknown finish reason: {client.clean(reason)}"
+    elif not answer.text and not answer.tool_calls:
+        what = "the answer is empty"
+    else:
+        return
+    client.emit(Warned(what))
+
+
+class _Reading:
+    """One answer while it is read: what it has said so far."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._done = False
+        self._settled = False  # the cost is the comment's, which nothing corrects
+        self._understood = False  # at least one frame was of this protocol
+        self._unread = 0  # frames that were not understood
+        self._text = io.StringIO()
+        self._fresh: list[str] = []  # text that was not emitted yet
+        self._reasoning = io.StringIO()
+        self._calls: list[_Call] = []
+        self._cost = UNKNOWN
+        self._answer = Answer("")
+        self._error: NetError | None = None
+
+    @property
+    def begun(self) -> bool:
+        """Whether something of the answer arrived that stopping would cut."""
+        return bool(self._text.tell() or self._fresh or self._calls)
+
+    def read(self, response: Response) -> None:
+        """Read the answer to its end, emitting text at once. Raises `NetError` if it is not whole."""
+        try:
+            self._receive(response)
+        except NetError:
+            if not self._is_whole or self._error:
+                raise
+        if self._error is not None:
+            raise self._error
+        if not self._understood:
+            raise NetError("this is not a chat completion", "protocol", sent=True)
+        if self._unread:
+            raise NetError(f"{self._unread} frame(s) of the stream could not be read", "protocol", sent=True)
+        if self._answer.finish_reason in BROKEN:
+            reason = self._answer.finish_reason
+            message = f"the gateway ended it (finish_reason {reason})"
+            raise NetError(message, reason, sent=True, status=ExitStatus.CUT_SHORT)
+        if not self._is_whole:
+            raise NetError("it ended without [DONE] or a finish reason", "connection_lost", sent=True)
+
+    @property
+    def _is_whole(self) -> bool:
+        return self._done or self._answer.finish_reason is not None
+
+    def _receive(self, response: Response) -> None:
+        parser = sse.Parser()
+        first = b""
+        while data := response.read():
+            if not first and (first := data.lstrip()[:1]) == b"{":  # not streamed, or a gateway that does not stream
+                self._frame(self._client.read(response, data + response.body()).document)
+                self._done = self._understood
+                self._emit_text()
+                return
+            try:
+                for item in parser.feed(data):
+                    self._take(item)
+            except sse.LimitExceeded as error:
+                raise NetError(str(error), "protocol", sent=True) from None
+            finally:
+                self._emit_text()
+            if self._error is not None or (self._done and self._settled):
+                return
+            if self._done:
+                response.limit(COST_PATIENCE)
+            elif self._answer.finish_reason:
+                response.limit(COST_PATIENCE if self._answer.usage else USAGE_PATIENCE)
+        if comment := parser.close():
+            self._take(comment)
+
+    def _take(self, item: sse.Event | sse.Comment) -> None:
+        if isinstance(item, sse.Comment):
+            text = item.text.strip()
+            figures = object_of(text) if text.startswith("{") else {}  # anything else keeps the connection alive
+            if figures and (cost := self._client.dialect.comment_cost(figures)):
+                self._cost, self._settled = cost, True
+        elif item.data == "[DONE]":
+            self._done = self._understood = True
+        elif item.data.strip():
+            try:
+                frame = parse_json(item.data)
+            except ValueError:
+                frame = None
+            if isinstance(frame, dict):
+                self._frame(frame)
+            else:
+                self._unread += 1
+                self._client.emit(Warned("a frame of the stream is not a JSON object: part of the answer is missing"))
+
+    def _frame(self, frame: dict[str, Any]) -> None:
+        delta = self._client.dialect.delta(frame)
+        if delta.failed:
+            self._error = self._client.refusal_in(frame, None)
+        self._understood = self._understood or delta.understood
+        answer = self._answer
+        if delta.text:
+            self._fresh.append(delta.text)
+        if delta.reasoning:
+            self._reasoning.write(delta.reasoning)
+            self._client.emit(Reasoning(delta.reasoning))
+        for position, piece in enumerate(delta.calls):
+            self._call(piece, position)
+        answer.finish_reason = answer.finish_reason or delta.finish
+        answer.served_model = answer.served_model or delta.model
+        answer.request_id = answer.request_id or delta.request_id
+        if delta.usage is not None:
+            answer.usage = delta.usage
+            if not self._settled and (cost := self._client.dialect.usage_cost(delta.usage)):
+                self._cost = cost
+
+    def _emit_text(self) -> None:
+        fresh = "".join(self._fresh)
+        self._fresh.clear()
+        if fresh:
+            self._text.write(fresh)
+            self._client.emit(Text(fresh))
+
+    def _call(self, piece: dict[str, Any], position: int) -> None:
+        """Add a piece to the call that it belongs to, by its id, else by its index; else it begins a new one."""
+        call_id, index = text_of(piece.get("id")), piece.get("index")
+        index = index if isinstance(index, int) else None
+        found = None
+        for call in reversed(self._calls):
+            if call_id and call.id:
+                matches = call.id == call_id
+            elif index is not None and call.index is not None:
+                matches = call.index == index
+            else:
+                matches = call.position == position and not call.is_other(piece)
+            if matches:
+                found = call
+                break
+        if found is None:
+            found = _Call(index, position)
+            self._calls.append(found)
+        found.add(piece, call_id)
+
+    def fill(self, answer: Answer) -> None:
+        """Put what has come into the call's value, which is changed."""
+        self._text.write("".join(self._fresh))
+        self._fresh.clear()
+        answer.text = self._text.getvalue() if self._is_whole or self._text.tell() else None
+        answer.reasoning = self._reasoning.getvalue() or None
+        answer.tool_calls = [call.document() for call in self._calls]
+        answer.finish_reason = self._answer.finish_reason
+        answer.served_model = self._answer.served_model
+        answer.usage = self._answer.usage
+        answer.cost = self._cost
+        answer.request_id = answer.request_id or (
+            self._answer.request_id and self._client.clean(self._answer.request_id)
+        )
+
+
+class _Call:
+    """A call that the model wants made, in pieces so far."""
+
+    def __init__(self, index: int | None, position: int) -> None:
+        self.index = index
+        self.position = position
+        self.id: str | None = None
+        self._rest: dict[str, Any] = {}  # what else came with it, to go back as it came
+        self._name = ""
+        self._arguments = ""
+
+    def is_other(self, piece: dict[str, Any]) -> bool:
+        """Whether a piece without an id begins another call: with another name, or when this one is complete."""
+        function = piece.get("function")
+        name = text_of(function.get("name")) if isinstance(function, dict) else None
+        return name is not None and (name != self._name or bool(object_of(self._arguments) or self._arguments == "{}"))
+
+    def add(self, piece: dict[str, Any], call_id: str | None) -> None:
+        """Take in a piece. A name that is repeated in each piece is one name."""
+        self.id = self.id or call_id
+        self._rest |= {name: piece[name] for name in piece.keys() - {"id", "index", "type", "function"}}
+        function = piece.get("function")
+        if not isinstance(function, dict):
+            return
+        name, arguments = function.get("name"), function.get("arguments")
+        if isinstance(name, str) and name != self._name:
+            self._name += name
+        if isinstance(arguments, dict):
+            import json
+
+            self._arguments += json.dumps(arguments)
+        elif isinstance(arguments, str):
+            self._arguments += arguments
+
+    def document(self) -> dict[str, Any]:
+        """The call in OpenAI's shape."""
+        function = {"name": self._name, "arguments": self._arguments}
+        return {"id": self.id, "type": "function", "function": function, **self._rest}

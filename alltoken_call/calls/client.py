@@ -1,0 +1,211 @@
+"""One gateway as the calls see it: requests sent and repeated, refusals read, results recorded, events emitted."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+
+from .. import gateways
+from ..errors import CallError, ExitStatus, Interrupted, NetError
+from ..net import retry
+from ..net.clock import Clock
+from ..net.transport import Transport
+from ..text import one_line, redacted
+from ..values import NOTHING, UNKNOWN, Pending, Shield
+from ..wire import object_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, TypeVar
+
+    from ..config import Gateway
+    from ..net.response import Response
+    from ..store.ledger import Ledger
+    from ..values import Event, Request, Result
+
+    T = TypeVar("T")
+
+LARGEST_ERROR = 1 << 18  # bytes of an error body that are read
+ERROR_PATIENCE = 10.0  # seconds that an error body may take
+
+
+class Reply:
+    """A JSON answer: the document, and what the headers said."""
+
+    def __init__(self, document: dict[str, Any], request_id: str | None, retry_after: float | None) -> None:
+        self.document = document
+        self.request_id = request_id
+        self.retry_after = retry_after
+
+
+class Client:
+    """Calls to one gateway. `timeout` is the longest silence in seconds; `clock` holds the deadline.
+
+    `tick` is the number of seconds between two `Waiting` events while a task is waited for; infinite: one a poll.
+    `state` is the directory for spools, None if there is none.
+    """
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        *,
+        key: str = "",
+        clock: Clock | None = None,
+        on_event: Callable[[Event], None] = lambda _: None,
+        ledger: Ledger | None = None,
+        shield: Shield | None = None,
+        state: str | None = None,
+        timeout: float = 120.0,
+        tick: float = math.inf,
+    ) -> None:
+        self.gateway = gateway
+        self.dialect = gateways.dialect(gateway.dialect, gateway.root)
+        self.clock = clock or Clock()
+        self.emit = on_event
+        self.ledger = ledger
+        self.shield = shield or Shield()
+        self.state = state
+        self.tick = tick
+        self._key = key
+        self.transport = Transport(self.clock, key=key, timeout=timeout, proxied=gateway.proxied, on_event=on_event)
+
+    # Requests
+
+    def open(self, request: Request) -> Response:
+        """The 2xx answer to a request, unread, repeated as the request allows. Raises `NetError`."""
+        return self.repeat(lambda: self.once(request), request)
+
+    def get(self, request: Request) -> Reply:
+        """The JSON answer to a request, repeated as the request allows. Raises `NetError`."""
+        return self.repeat(lambda: self.read(self.once(request)), request)
+
+    def repeat(self, attempt: Callable[[], T], request: Request, least: float = 0.0) -> T:
+        """What `attempt` makes of `request`, repeated as the request allows."""
+        return retry.repeat(attempt, request.repeat, self.clock, self.emit, least)
+
+    def once(self, request: Request) -> Response:
+        """One attempt; the 2xx answer, unread. Any other is raised as the `NetError` that it is."""
+        response = self.transport.send(request)
+        request_id = self.request_id_of(response)
+        if 300 <= response.status < 400:
+            response.close()
+            raise NetError(
+                f"the gateway answered with a redirect ({response.status}), which is not followed with a key",
+                "redirect",
+                hint="set the gateway's base URL to the address where the API really is",
+                request_id=request_id,
+            )
+        if response.foreign and response.status < 300:
+            response.close()
+            message = f"the answer is encoded as {one_line(response.foreign, 60)}, which was not asked for"
+            raise NetError(message, "protocol", sent=True, request_id=request_id)
+        if 200 <= response.status < 300:
+            return response
+        body = b""
+        with contextlib.suppress(NetError):
+            response.limit(ERROR_PATIENCE)
+            while len(body) < LARGEST_ERROR and (data := response.read()):
+                body += data
+        response.close()
+        raise self.dialect.refusal(
+            object_of(body),
+            response.status,
+            request_id=request_id,
+            retry_after=self._retry_after(response),
+            secret=self._key,
+        )
+
+    def read(self, response: Response, data: bytes | None = None) -> Reply:
+        """A JSON answer, read to its end unless `data` has it; a bare list is its `data`.
+
+        Raises `NetError` if it is neither an object nor a list, or if it is an error in spite of its status.
+        """
+        data = response.body() if data is None else data
+        document = object_of(b'{"data": %s}' % data if data.lstrip().startswith(b"[") else data)
+        return self.check(document, response)
+
+    def check(self, document: dict[str, Any], response: Response) -> Reply:
+        """A document that `response` brought; one that is empty or tells of an error is raised as `NetError`."""
+        request_id = self.request_id_of(response)
+        if not document:
+            message = f"the gateway's answer ({response.status}) is not a JSON object"
+            hint = "is the base URL right, and no proxy in between?"
+            raise NetError(message, "protocol", sent=True, hint=hint, request_id=request_id)
+        failed = document.get("error") or document.get("success") is False
+        if failed and not isinstance(document.get("status"), str):  # a failed task's answer has an error, too
+            raise self.refusal_in(document, request_id, otherwise=400)
+        return Reply(document, request_id, self._retry_after(response))
+
+    def refusal_in(self, document: dict[str, Any], request_id: str | None, *, otherwise: int = 500) -> NetError:
+        """The failure in a document that came with status 200; without a known code it means `otherwise`."""
+        return self.dialect.refusal(document, 0, request_id=request_id, secret=self._key, otherwise=otherwise)
+
+    def request_id_of(self, response: Response) -> str | None:
+        """The request id in an answer's headers, fit to be shown."""
+        found = self.dialect.request_id(response.header)
+        return found and self.clean(found)
+
+    def _retry_after(self, response: Response) -> float | None:
+        return retry.parse_retry_after(response.header("Retry-After"), self.clock.now())
+
+    def clean(self, text: str) -> str:
+        """A remote text for a line: one line of it, without the key."""
+        return one_line(redacted(text, self._key), 200)
+
+    # Ends
+
+    def ended(self, error: NetError | CallError | Interrupted, result: Result, **changes: Any) -> CallError:
+        """The end that a failure makes of a call, with what was obtained until then; the one place that does it.
+
+        Nothing was bought if the request never left, or if the gateway refused it with a 4xx.
+        """
+        if isinstance(error, Interrupted):
+            end = CallError("stopped by a signal", code="interrupted", status=error.status)
+            known = not self.transport.sent
+        else:
+            end = CallError.of(error)
+            known = isinstance(error, NetError) and not error.sent
+            known = known and (error.http is None or 400 <= error.http < 500)
+        if result.cost is UNKNOWN and known and not (isinstance(result, Pending) and result.task_id):
+            result.cost = NOTHING
+        result.request_id = changes.get("request_id") or end.request_id or result.request_id
+        return CallError.of(end, **{"partial": result, "request_id": result.request_id} | changes)
+
+    # The ledger
+
+    def record(self, result: Result, **fields: Any) -> None:
+        """Put a result into the ledger, with more `fields` of the row; the one place that makes rows."""
+        if self.ledger is None:
+            return
+        usage = result.usage or {}
+
+        def tokens(*names: str) -> int | None:
+            counts = (usage.get(name) for name in names)
+            return next((count for count in counts if type(count) is int and 0 <= count < 1 << 63), None)
+
+        row: dict[str, Any] = {
+            "started": self.clock.started,
+            "gateway": self.gateway.name,
+            "root": self.gateway.root,
+            "model": result.model,
+            "request_id": result.request_id,
+            "prompt_tokens": tokens("prompt_tokens", "input_tokens"),
+            "completion_tokens": tokens("completion_tokens", "output_tokens"),
+            "cost": result.cost.usd,
+            "source": result.cost.source,
+        }
+        if isinstance(result, Pending):
+            unsaved = result.status == "completed" and result.resumable
+            row |= {
+                "command": result.command,
+                "status": "unsaved" if unsaved else result.status,
+                "task_id": result.task_id,
+            }
+        texts = {name: redacted(value, self._key) for name, value in row.items() if isinstance(value, str)}
+        self.ledger.record(row | texts | fields)
+
+
+def status_of_wait(error: NetError) -> ExitStatus:
+    """The exit status of a failure while a task goes on: at the deadline it is pending."""
+    return ExitStatus.PENDING if error.code == "max_wait" else error.status

@@ -1,0 +1,335 @@
+"""An image: submit → record → wait → receive → decode → place → record; at each step, what to do when it fails.
+
+The table of what is left if a run dies is in tasks.py.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+
+from ..errors import CallError, ExitStatus, Interrupted, NetError, OutputError
+from ..net.download import download
+from ..store import files
+from ..store.spool import BESIDE, LARGEST, Spool, extract, name_of, open_left
+from ..values import Note, Piped, Saved, Stored, Warned
+from ..wire import object_of, text_of
+from . import tasks
+from .client import status_of_wait
+from .uploads import upload
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import io
+    from collections.abc import Callable
+    from typing import Any, TypeVar
+
+    from ..gateways.alltoken import Task
+    from ..net.response import Response
+    from ..store.spool import Part
+    from .client import Client
+    from .uploads import LocalFile
+
+    T = TypeVar("T")
+
+ARRIVAL = 600.0  # seconds that an answer may take from its first byte, whatever --max-wait says
+_UPLOADS = (("image_upload_id", "image_edit_source"), ("mask_upload_id", "image_edit_mask"))
+
+
+def make_image(
+    client: Client,
+    fields: dict[str, Any],
+    *,
+    target: str,
+    force: bool = False,
+    sources: tuple[LocalFile, ...] = (),
+    detach: bool = False,
+) -> Saved:
+    """Make an image, or edit one, and save it at `target` (`-`: it is emitted for stdout).
+
+    `fields` is the request's body; `sources` are the file to edit and its mask. The paths are in the value's `files`;
+    with `detach` it is returned as soon as the task exists. Raises `CallError`, whose partial is the same value.
+    """
+    if target != "-":
+        files.check_new(files.numbered(target, fields.get("n") or 1), force=force)
+    saved = Saved("image", text_of(fields.get("model")), target=target, submitted=client.clock.started)
+    try:
+        for (name, purpose), source in zip(_UPLOADS, sources):
+            fields = fields | {name: upload(client, source, purpose)}
+    except NetError as error:
+        raise client.ended(error, saved) from None
+    key = os.urandom(16).hex()
+    tasks.submit(client, client.dialect.image(fields, key=key, edit=bool(sources)), saved)
+    return saved if detach else collect(client, saved, force=force, wanted=fields.get("n") or 1)
+
+
+def collect(client: Client, saved: Saved, *, force: bool = False, wanted: int | None = None) -> Saved:
+    """Wait for a task of image and save what it brings; `saved` is filled and returned.
+
+    `wanted` is how many images were asked for, None if that is not known. Raises as `make_image`.
+    """
+    work = _Work(client, saved, force=force)
+    try:
+        if not _from_an_earlier_run(work):
+            if wanted is None and saved.target not in (None, "-"):
+                files.check_new([saved.target], force=force)
+            while not (task := tasks.poll(client, saved, lambda: _look(work))).done:
+                tasks.pause(client, saved, task)
+        for path, url in work.copies:
+            _fetch_copy(work, path, url)
+        return _finish(work, wanted)
+    except (NetError, CallError, Interrupted) as error:
+        raise _ended(work, error) from None
+    finally:
+        work.forget()
+
+
+class _Work:
+    """What collecting the images of one task has led to so far; the steps below fill it."""
+
+    def __init__(self, client: Client, saved: Saved, *, force: bool) -> None:
+        self.client = client
+        self.saved = saved
+        self.target = saved.target or "-"
+        self.force = force
+        beside = None if self.target == "-" else os.path.dirname(files.absolute(self.target))
+        self.kept = client.state or beside or files.temporary()  # where an image goes whose place has failed
+        spools = os.path.join(client.state, "spool") if client.state else None
+        folders = [spools, beside and os.path.join(beside, BESIDE)]
+        name = name_of(client.gateway.root, "image", saved.task_id or "")
+        self.spool = Spool([folder for folder in folders if folder], name)
+        self.parts: list[Part] = []  # images that are not in their place yet
+        self.misplaced: OSError | None = None  # why the parts do not lie beside the target
+        self.copies: list[tuple[str, str]] = []  # path and address of images that are still to be downloaded
+        self.troubles: list[CallError] = []
+
+    def forget(self) -> None:
+        """Remove the parts that found no place."""
+        for part in self.parts:
+            part.discard()
+        self.parts = []
+
+
+def _from_an_earlier_run(work: _Work) -> bool:
+    """Whether a whole answer was left by a run that was killed: then its images are saved, and nobody is asked."""
+    for path in work.spool.left:
+        file = open_left(path)
+        if file is None:  # another run was faster, or it is not ours
+            continue
+        with file, work.client.shield.held():
+            document = _take_apart(work, file)
+            if work.client.dialect.task(document).done:
+                work.client.emit(Note("task", f"from the answer in {path}; the gateway is not asked"))
+                _save(work, document)
+                return True
+            work.forget()
+    return False
+
+
+def _look(work: _Work) -> Task:
+    """One GET: what it says of the task; if it brings the images, they are in their places then.
+
+    Signals are held back from its first byte until the answer is on the disk.
+    """
+    client, saved = work.client, work.saved
+    request = client.dialect.poll("image", saved.task_id or "", grace=tasks.GRACE)
+    with client.shield.held(tasks.GRACE):
+        response = client.once(request)
+        try:
+            data = _receive(work, response)
+        finally:
+            response.close()
+        if data is not None:
+            reply = client.read(response, data)
+            task = client.dialect.task(reply.document)
+            task.pause = reply.retry_after if task.pause is None else task.pause
+            return task
+        with work.spool.whole() as file:
+            document = _take_apart(work, file)
+        task = client.dialect.task(document)
+        if task.done:
+            saved.request_id = client.request_id_of(response)
+            saved.status = "completed"
+            if work.spool.path:
+                client.shield.check()  # the answer is on disk: a signal may end the run
+            _save(work, document)
+            return task
+        cut = bool(work.parts)  # an image that no length said was cut
+        work.forget()
+        work.spool.leave() if cut else work.spool.drop()
+        client.check(document, response)
+        return task
+
+
+def _receive(work: _Work, response: Response) -> bytes | None:
+    """Read an answer; a small one that cannot be the last is returned, any other is in the spool then (None).
+
+    Raises `NetError` if it breaks off; what came is kept.
+    """
+    data = response.read()
+    work.client.shield.firm()
+    response.extend(ARRIVAL)
+    document = object_of(data)  # if it is an object, it is whole, so that nothing more can come
+    if document and not work.client.dialect.may_hold_images(document):
+        return data
+    work.spool.begin()
+    try:
+        while data:
+            work.spool.write(data)
+            if work.spool.size > LARGEST:
+                raise NetError(f"the answer is larger than {LARGEST} bytes", "too_large", sent=True)
+            data = response.read()
+    except BaseException:
+        work.spool.leave()
+        raise
+    return None
+
+
+def _take_apart(work: _Work, file: io.FileIO | io.BytesIO) -> dict[str, Any]:
+    """The answer in `file`; its images become parts beside the target or, if that fails, elsewhere."""
+
+    def fill(place: str) -> tuple[dict[str, Any], list[Part]]:
+        file.seek(0)
+        return extract(file, place)
+
+    document, work.parts = _somewhere(work, work.target, fill)
+    if document and work.parts:  # whatever it calls its status
+        document["status"] = "completed"
+    return document
+
+
+def _somewhere(work: _Work, path: str, fill: Callable[[str], T]) -> T:
+    """What `fill` returns for the first place that takes its bytes: beside `path`, in the state directory, or in the
+    temporary one. Raises `OutputError` if none does."""
+    work.misplaced = None
+    for place in (os.path.realpath(path), os.path.join(work.kept, "image"), os.path.join(files.temporary(), "image")):
+        if path != "-" or place != os.path.realpath(path):
+            try:
+                return fill(place)
+            except OSError as error:
+                work.misplaced = work.misplaced or error
+    raise OutputError(f"cannot write the image: {work.misplaced and work.misplaced.strerror}")
+
+
+def _save(work: _Work, document: dict[str, Any]) -> None:
+    """Put the parts in place; what the gateway only points to is downloaded later."""
+    saved = work.saved
+    saved.status = "completed"
+    saved.model = saved.model or text_of(document.get("model"))
+    usage = document.get("usage")
+    saved.usage = usage if isinstance(usage, dict) else None
+    saved.cost = work.client.dialect.usage_cost(saved.usage) or saved.cost
+    entries = work.client.dialect.images(document)
+    parts = {str(number): part for number, part in enumerate(work.parts)}
+    for entry, path in zip(entries, _paths(work, len(entries))):
+        part, url = parts.get(str(entry.get("b64_json"))), text_of(entry.get("r2_url"))
+        if part is not None and part.sound:
+            work.parts.remove(part)  # from here on it is the user's
+            _place(work, part.path, path, part.size, only=not url)
+        elif url is not None:
+            work.copies.append((path, url))
+        elif part is not None:
+            work.troubles.append(_not_an_image("what the gateway sent is not an image"))
+    work.forget()
+    if not (saved.files or saved.shown or work.copies or work.troubles):
+        what = "the task completed without an image"
+        work.troubles.append(CallError(what, status=ExitStatus.GONE, code="no_image"))
+
+
+def _paths(work: _Work, count: int) -> list[str]:
+    """Where `count` images go. On stdout is room for one: the others are kept in the state directory."""
+    if work.target != "-":
+        return files.numbered(work.target, count)
+    with contextlib.suppress(OSError):
+        files.make_private(work.kept)
+    others = [os.path.join(work.kept, f"alltoken-image-{os.urandom(4).hex()}.png") for _ in range(count - 1)]
+    return ["-", *others][:count]
+
+
+def _place(work: _Work, part: str, path: str, size: int, *, only: bool) -> None:
+    """Make a part the file at `path`, or hand it over for stdout; if that fails, keep it and note the trouble."""
+    client, saved = work.client, work.saved
+    try:
+        if path == "-":
+            client.emit(Piped(part))
+            saved.shown = 1
+            files.discard(part)
+            return
+        files.put(part, path, force=work.force)
+    except (CallError, OSError) as error:
+        if isinstance(error, FileExistsError) and files.same(part, path):  # an earlier run was killed just here
+            files.discard(part)
+        else:
+            reason = _why(work, error, path)
+            path = files.keep(part, work.kept, "image.png" if path == "-" else os.path.basename(path))
+            status = error.status if isinstance(error, CallError) else ExitStatus.CANNOT_WRITE
+            work.troubles.append(
+                CallError(f"{reason}; the image is kept in {path}", code="cannot_write", status=status)
+            )
+    saved.files.append(path)
+    client.emit(Stored(path, size, only=only))
+
+
+def _why(work: _Work, error: CallError | OSError, path: str) -> str:
+    if isinstance(error, CallError):
+        return error.message
+    cause = work.misplaced or error  # a part that had to be made elsewhere fails over here for another reason
+    return f"cannot write {path}: {cause.strerror}"
+
+
+def _fetch_copy(work: _Work, path: str, url: str) -> None:
+    """Download an image that the gateway only points to, and place it."""
+    client = work.client
+
+    def fill(place: str) -> tuple[str, int]:
+        file, part = files.part_of(place)
+        try:
+            with file:
+                size = download(url, file, client.transport, client.clock, client.emit, home=client.gateway.root)
+                files.sync(file)
+        except BaseException:
+            files.discard(part)
+            raise
+        return part, size
+
+    part, size = _somewhere(work, path, fill)
+    with open(part, "rb") as file:
+        sound = files.is_image(file.read(16))
+    if sound:
+        _place(work, part, path, size, only=False)
+    else:
+        files.discard(part)
+        work.troubles.append(_not_an_image("what the result's address holds is not an image"))
+
+
+def _finish(work: _Work, wanted: int | None) -> Saved:
+    """Finish the record and remove the spool. Raises the first of the troubles."""
+    saved, troubles = work.saved, work.troubles
+    saved.resumable = False
+    tasks.record(work.client, saved)
+    # What could not be made an image is kept as it came.
+    if not any(trouble.status in (ExitStatus.CUT_SHORT, ExitStatus.GONE) for trouble in troubles):
+        work.spool.remove()
+    if troubles:
+        raise CallError.of(troubles[0], message="; ".join(trouble.message for trouble in troubles), partial=saved)
+    came = len(saved.files) + saved.shown
+    if wanted not in (None, came):
+        work.client.emit(Warned(f"{wanted} image(s) were asked for, {came} came"))
+    return saved
+
+
+def _ended(work: _Work, error: NetError | CallError | Interrupted) -> CallError:
+    """The end of the call, which says what is kept of the answer and where."""
+    client, saved = work.client, work.saved
+    status = status_of_wait(error) if isinstance(error, NetError) else None
+    end = client.ended(error, saved, **({} if status is None else {"status": status}))
+    if not work.spool.kept:
+        return end
+    told = f"what arrived is kept in {', '.join(work.spool.kept)}"
+    if work.spool.left:
+        told += "; if another run is still receiving it, wait for that one"
+    return CallError.of(end, hint="; ".join(filter(None, [told, end.hint])))
+
+
+def _not_an_image(message: str) -> CallError:
+    return CallError(message, status=ExitStatus.CUT_SHORT, code="not_an_image")

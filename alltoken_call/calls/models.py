@@ -1,0 +1,66 @@
+"""The gateway's lists of models and their prices."""
+
+from __future__ import annotations
+
+from ..errors import CallError, NetError
+from ..wire import text_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ..values import Request
+    from .client import Client
+
+
+def list_models(client: Client, kind: str) -> list[tuple[str, dict[str, Any]]]:
+    """The models of a kind (chat, image, video or all) in the live lists, each with its id. Raises `NetError`."""
+    found: dict[str, dict[str, Any]] = {}
+    for request in client.dialect.model_lists(kind):
+        for name, entry in _entries(client, request):
+            if client.dialect.is_of(entry, kind, request):
+                found.setdefault(name, entry)
+    return list(found.items())
+
+
+def catalog(client: Client) -> dict[str, dict[str, Any]]:
+    """Every entry of the public price list by its id. No key is sent. Raises `NetError`."""
+    return dict(_entries(client, client.dialect.catalog()))
+
+
+def _entries(client: Client, request: Request) -> list[tuple[str, dict[str, Any]]]:
+    reply = client.get(request)
+    found = client.dialect.entries(reply.document)
+    if found is None:
+        message = "the gateway's answer is not a list of models"
+        raise NetError(message, "protocol", sent=True, request_id=reply.request_id)
+    return found
+
+
+def price_entry(client: Client, model: str) -> dict[str, Any]:
+    """What the public price list says of one model. No key is sent. Raises `NetError`; `CallError` with status 1 if
+    it does not know the model."""
+    try:
+        # Dots alone would be another place in the URL, which no quoting changes.
+        document = {} if model in (".", "..") else client.get(client.dialect.catalog(model)).document
+    except NetError as error:
+        if error.http != 404:
+            raise
+        document = {}
+    inner = document.get("data")
+    found: dict[str, Any] = inner if isinstance(inner, dict) else document
+    if not any(text_of(value) or isinstance(value, (int, float, dict)) for value in found.values()):
+        hint = "`alltoken-call models` lists what there is"
+        raise CallError(f"the price list does not know {model}", code="unknown_model", hint=hint)
+    return found
+
+
+def nearest(client: Client, model: str) -> list[str]:
+    """The ids in the live list that are most like `model`; none if there is trouble, which is not told."""
+    import difflib
+
+    try:
+        names = [name for name, _ in list_models(client, "all")]
+    except NetError:
+        return []
+    return difflib.get_close_matches(model, names, 3, 0.5)

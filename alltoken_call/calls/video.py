@@ -1,0 +1,156 @@
+"""A video: submit → record → wait → tell its address → download it if a file is wanted → record."""
+
+from __future__ import annotations
+
+import os
+
+from ..errors import CallError, ExitStatus, Interrupted, NetError, OutputError
+from ..net.download import download
+from ..net.transport import is_allowed
+from ..store import files
+from ..text import one_line
+from ..values import Clip, Ready, Stored, Warned
+from ..wire import text_of
+from . import tasks
+from .client import status_of_wait
+from .uploads import upload
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ..gateways.alltoken import Task
+    from .client import Client
+    from .uploads import LocalFile
+
+
+def make_video(
+    client: Client,
+    fields: dict[str, Any],
+    *,
+    target: str | None = None,
+    force: bool = False,
+    uploads: tuple[tuple[dict[str, Any], LocalFile], ...] = (),
+    detach: bool = False,
+) -> Clip:
+    """Make a clip; its URL, and with `target` its file, are in the value.
+
+    `fields` is the request's body; each item of `uploads` is a part of its `content` that lacks the `upload_id` of
+    its file. Raises `CallError`, whose partial is the same value.
+    """
+    if target is not None:
+        files.check_new([target], force=force)
+    clip = Clip("video", text_of(fields.get("model")), target=target, submitted=client.clock.started)
+    try:
+        for item, file in uploads:
+            item["upload_id"] = upload(client, file, f"video_input_{file.kind}")
+    except NetError as error:
+        raise client.ended(error, clip) from None
+    tasks.submit(client, client.dialect.video(fields), clip)
+    return clip if detach else collect(client, clip, force=force)
+
+
+def collect(client: Client, clip: Clip, *, force: bool = False) -> Clip:
+    """Wait for a clip, and download it if it has a target; `clip` is filled and returned. Raises as `make_video`."""
+    try:
+        while not (task := tasks.poll(client, clip, lambda: _look(client, clip))).done:
+            tasks.pause(client, clip, task)
+        _fill(client, clip, task)
+        if clip.target is not None:
+            _save(client, clip, clip.target, force=force)
+            clip.files = [clip.target]
+        clip.resumable = False
+        tasks.record(client, clip)
+        if task.document.get("is_expired") is True and clip.target is None:
+            client.emit(Warned("the gateway says that this URL has expired"))
+        return clip
+    except (NetError, Interrupted) as error:
+        status = status_of_wait(error) if isinstance(error, NetError) else error.status
+        message = {"message": "the time of --max-wait is over"} if status is ExitStatus.PENDING else {}
+        raise client.ended(error, clip, status=status, **message) from None
+
+
+def _look(client: Client, clip: Clip) -> Task:
+    request = client.dialect.poll("video", clip.task_id or "")
+    reply = client.read(client.once(request))
+    clip.request_id = reply.request_id
+    task = client.dialect.task(reply.document)
+    task.pause = reply.retry_after if task.pause is None else task.pause
+    return task
+
+
+def _fill(client: Client, clip: Clip, task: Task) -> None:
+    """Take the facts of a completed task. Raises `NetError` if its address is missing or is not one that we open."""
+    found = task.document
+    clip.status = "completed"
+    clip.usage = task.usage
+    clip.cost = client.dialect.usage_cost(task.usage) or clip.cost
+    clip.expires_at = text_of(found.get("video_url_expires_at"))
+    seconds = found.get("video_url_ttl")
+    clip.ttl = seconds if type(seconds) is int else None
+    clip.facts = {name: found.get(name) for name in Clip.FACTS}
+    url = text_of(found.get("video_url"))
+    if url is None:
+        raise NetError("the task completed without a video_url", "protocol", sent=True, request_id=clip.request_id)
+    clip.video_url = url
+    if not is_allowed(url, client.gateway.root):
+        clip.resumable = False
+        tasks.record(client, clip)
+        raise NetError(f"the video's address is not https, it is not opened: {url}", "address")
+    client.emit(Ready(clip))
+
+
+def _save(client: Client, clip: Clip, target: str, *, force: bool) -> None:
+    """Download the clip and put it in place. Raises `OutputError`; the URL has been told by then."""
+    hint = f"the clip is at {clip.video_url}"
+    try:
+        file, part = files.part_of(os.path.realpath(target))
+        try:
+            with file:
+                size = download(
+                    clip.video_url or "", file, client.transport, client.clock, client.emit, home=client.gateway.root
+                )
+                files.sync(file)
+            _check_video(part)
+            if not files.same(part, target):  # of a run that was killed just here
+                files.put(part, target, force=force)
+        finally:
+            files.discard(part)
+    except OSError as error:
+        message = f"cannot write {target}: {error.strerror}"
+        raise CallError.of(OutputError(message, hint=hint), partial=clip) from None
+    except CallError as error:
+        raise CallError.of(error, partial=clip) from None
+    client.emit(Stored(target, size, only=False))
+
+
+def _check_video(path: str) -> None:
+    """Raise `CallError` with status 9 if a file begins like a web page or a message instead of a clip."""
+    with open(path, "rb") as file:
+        if file.read(64).lstrip()[:1] in (b"", b"<", b"{"):
+            message = "what the video's address holds is not a video"
+            raise CallError(message, status=ExitStatus.CUT_SHORT, code="not_a_video")
+
+
+def list_videos(client: Client) -> tuple[list[dict[str, Any]], int | None]:
+    """The video tasks as they came, and how many there are in all if that is told. Raises `NetError`."""
+    reply = client.get(client.dialect.videos())
+    items = reply.document.get("items", reply.document.get("data", False))
+    if not isinstance(items, list) and items is not None:  # "0 tasks" would say that a lost submit was not accepted
+        message = "the gateway's answer is not a list of tasks"
+        raise NetError(message, "protocol", sent=True, request_id=reply.request_id)
+    total = reply.document.get("total")
+    found = [item for item in items or () if isinstance(item, dict) and text_of(item.get("id"))]
+    return found, total if type(total) is int else None
+
+
+def cancel_video(client: Client, task_id: str) -> Clip:
+    """Cancel a task; the value has its new status. Raises `NetError`."""
+    clip = Clip("video", None, target=None, submitted=client.clock.started)
+    clip.task_id = task_id
+    reply = client.get(client.dialect.cancel(task_id))
+    clip.request_id = reply.request_id
+    clip.status = one_line(client.dialect.task(reply.document).status, 60)
+    if client.ledger and client.ledger.find(client.gateway.name, "video", task_id):
+        client.record(clip)
+    return clip

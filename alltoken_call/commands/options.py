@@ -1,0 +1,212 @@
+"""What the words and values on a command line may be; refused with the reason before anything is sent."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import re
+
+from .. import config
+from ..errors import CallError, UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, TypeVar
+
+    from ..calls.client import Client
+    from ..cli.context import Context
+    from ..values import Pending
+
+    P = TypeVar("P", bound=Pending)
+
+_RESERVED = ("model", "messages", "prompt", "stream", "stream_options", "n")
+
+
+_MODEL = r"""
+        (?: [a-z0-9.-]+/ )?                      # a vendor, perhaps
+        (?: (?:gpt|chatgpt|claude|gemini|gemma|deepseek|glm|qwen|qwq|kimi|minimax|mimo|grok|llama|mistral|mixtral
+              |doubao|hunyuan|ernie)             # a family …
+            (?: -[a-z0-9] | [0-9] ) [a-z0-9._:-]* (?<![._:-])
+          | o[134]-[a-z0-9] [a-z0-9._:-]* (?<![._:-])
+          | [a-z]+-[0-9]+\.[0-9]+ (?:[._:-][a-z0-9]+)*   # doubao-1.5-pro
+        )"""
+
+
+def split_model(words: list[str]) -> tuple[str | None, list[str]]:
+    """The model and the prompt's words: the first word is a model only if more follow and it looks like an id.
+
+    No list of ids decides: the catalog moves.
+    """
+    if len(words) > 1 and re.fullmatch(_MODEL, words[0], re.VERBOSE | re.ASCII):
+        return words[0], words[1:]
+    return None, words
+
+
+def integer(text: str) -> int:
+    """A whole number of ASCII digits, perhaps with a minus; `int` takes `1_000` and other scripts' digits."""
+    digits = text.removeprefix("-")
+    if not (digits.isascii() and digits.isdigit() and len(digits) <= 15):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number")
+    return int(text)
+
+
+def positive(text: str) -> int:
+    """A whole number from 1 upwards."""
+    value = integer(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not 1 or more")
+    return value
+
+
+def number(low: float, high: float) -> Callable[[str], float]:
+    """A finite number from `low` to `high`; `float` takes nan, inf and `1_0`."""
+
+    def check(text: str) -> float:
+        try:
+            value = float(text) if text.isascii() and "_" not in text else math.nan
+        except ValueError:
+            value = math.nan
+        if not low <= value <= high or math.isinf(value):
+            limits = f"of {low:g} or more" if math.isinf(high) else f"from {low:g} to {high:g}"
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number {limits}")
+        return value
+
+    return check
+
+
+def seconds(text: str) -> float:
+    """A time in seconds, more than zero. A socket's timeout has room for some 292 years and select's for less."""
+    return number(0.001, 1e7)(text)
+
+
+def field(text: str) -> tuple[str, Any]:
+    """A request field KEY=VALUE: VALUE is JSON if it parses strictly, else the string that it is."""
+    key, equals, value = text.partition("=")
+    key = key.strip()
+    if not equals or not key:
+        raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE")
+    if key in _RESERVED:
+        raise argparse.ArgumentTypeError(f"{key!r} is not for -p: alltoken-call sets it itself")
+    import json  # not for --help
+
+    try:
+        parsed = json.loads(value)
+    except (ValueError, RecursionError):
+        return key, value
+    try:
+        json.dumps(parsed, allow_nan=False)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{value!r} is not a JSON number") from None
+    return key, parsed
+
+
+def text(word: str) -> str:
+    """A word of argv as the UTF-8 text that it is meant to be, whatever the locale has made of it."""
+    try:
+        return os.fsencode(word).decode("utf-8", "replace")
+    except UnicodeEncodeError:  # no shell makes such a word
+        return word
+
+
+def name(value: str) -> str:
+    """A model's id, or a path: not blank, which an unset shell variable leaves."""
+    if not value.strip():
+        raise argparse.ArgumentTypeError("it is empty")
+    return value.strip()
+
+
+def fallback(value: str) -> str | list[str]:
+    """auto, none, or a list of model ids."""
+    names = [name.strip() for name in value.split(",")]
+    if not all(names):
+        raise argparse.ArgumentTypeError(f"{value!r} is not auto, none or ID,ID,…")
+    return value if value in ("auto", "none") else names
+
+
+def given(**fields: Any) -> dict[str, Any]:
+    """The request fields that the command line has a value for."""
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def default_model(context: Context, command: str) -> str:
+    """The model to use if the command line names none."""
+    return config.default_model(context.environ, command) or context.dialect().defaults[command]
+
+
+def with_nearest(client: Client, model: str, hint: str | None) -> str | None:
+    """A hint that also names the models whose ids are most like one that does not exist."""
+    from ..calls.models import nearest
+
+    names = [name for name in nearest(client, model) if name != model]
+    return "; ".join(filter(None, [f"did you mean {', '.join(names)}?" if names else None, hint]))
+
+
+def add_param(group: argparse._ArgumentGroup) -> None:
+    """-p, for request fields that have no option."""
+    group.add_argument(
+        "-p",
+        "--param",
+        metavar="KEY=VALUE",
+        type=field,
+        action="append",
+        default=[],
+        help="another request field; VALUE is JSON if it parses as such, else text; repeatable",
+    )
+
+
+def add_task(parser: argparse.ArgumentParser, default: str) -> argparse._ArgumentGroup:
+    """The options of image and video for where the result goes, and for its task."""
+    place = parser.add_argument_group("the file")
+    place.add_argument("-o", "--out", metavar="PATH", help=default)
+    place.add_argument("--force", action="store_true", help="overwrite an existing file")
+    task = parser.add_argument_group("the task")
+    task.add_argument("--detach", action="store_true", help="submit, print the task's id, do not wait for it")
+    task.add_argument(
+        "--resume",
+        metavar="ID",
+        nargs="?",
+        const="",
+        help="wait for a task that was submitted before (default: the latest unfinished one)",
+    )
+    return task
+
+
+def check_task_id(task_id: str) -> None:
+    """Raise `UsageError` if a text cannot be a task's id."""
+    from ..gateways.alltoken import is_task_id
+
+    if not is_task_id(task_id):
+        raise UsageError(f"{task_id!r} is not a task's id")
+
+
+def take_up(args: argparse.Namespace, client: Client, kind: type[P], command: str) -> tuple[P, dict[str, Any]]:
+    """The task that --resume means: the one with that id or, without one, the latest on record that has not ended;
+    and its row, {} if there is none.
+
+    Its `files` are there if an earlier run has saved it and it is wanted nowhere else. Raises `CallError` with
+    status 1 if no task is left.
+    """
+    ledger = client.ledger
+    row = ledger.find(client.gateway.name, command, args.resume) if ledger else {}
+    task_id = args.resume or row.get("task_id")
+    if task_id is None:
+        hint = None if ledger and ledger.works else "there is no ledger to ask: name the task's id"
+        raise CallError(f"no unfinished {command} task is on record", code="nothing_to_resume", hint=hint)
+    check_task_id(task_id)
+    pending = kind(
+        command, row.get("model"), target=row.get("output"), submitted=row.get("started") or client.clock.started
+    )
+    pending.task_id, pending.status = task_id, row.get("status")
+    pending.tried = pending.resumable = True
+    saved = row.get("output")
+    if row.get("status") == "completed" and saved and not args.out and os.path.isfile(saved):
+        pending.files, pending.tried, pending.resumable = [saved], False, False
+    return pending, row
+
+
+def no_words(args: argparse.Namespace, what: str) -> None:
+    """Raise `UsageError` if words go with options that take none. zsh hands on the comment of our resume line."""
+    if args.words[:1] not in ([], ["#"]):
+        raise UsageError(f"{what} takes no prompt")

@@ -1,0 +1,328 @@
+"""What calls take, emit and return: requests, events, and the values of each kind of call.
+
+Plain classes: `dataclasses` would cost 5 ms at each start.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from typing import Any
+
+
+# Requests
+
+
+class Repeat:
+    """When the same request is sent again: after answers with `statuses`, and after a `lost` answer if that is safe.
+
+    A request that never left is always repeated. `bare`: a 5xx without the gateway's own error counts as a lost
+    answer, since a proxy's word says nothing of what the gateway did. `forever`: everything passing, and failures
+    with these `codes`, until the deadline. No attempt starts later than `latest` seconds after the first.
+    """
+
+    def __init__(
+        self,
+        *statuses: int,
+        lost: bool = False,
+        bare: bool = False,
+        forever: bool = False,
+        codes: tuple[str, ...] = (),
+        latest: float = math.inf,
+    ) -> None:
+        self.statuses = statuses
+        self.codes = codes
+        self.lost = lost
+        self.bare = bare
+        self.forever = forever
+        self.latest = latest
+
+
+UNANSWERED = Repeat(429, 503)  # chat: after silence or a cut it may have been billed
+READING = Repeat(429, 500, 502, 503, 504, lost=True)
+POLLING = Repeat(409, forever=True, codes=("protocol",))  # 409: another reader is taking the result
+DOWNLOADING = Repeat(416, forever=True, codes=("range",))
+
+
+class Request:
+    """One HTTP request, as it is sent and as --dry-run shows it.
+
+    `body` is sent as JSON, `data` as it is. `keyed`: it carries the API key, and may cost something if it is a POST.
+    `secret`: the URL is a credential in itself and is not shown. `silence` (seconds) replaces a longer --timeout;
+    `grace` is how many seconds it may take beyond the deadline.
+    """
+
+    def __init__(
+        self,
+        method: str,
+        url: str,
+        *,
+        body: Mapping[str, Any] | None = None,
+        data: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        keyed: bool = True,
+        secret: bool = False,
+        repeat: Repeat = READING,
+        silence: float = math.inf,
+        grace: float = 0.0,
+    ) -> None:
+        self.method = method
+        self.url = url
+        self.body = body
+        self.data = data
+        self.headers = headers or {}
+        self.keyed = keyed
+        self.secret = secret
+        self.repeat = repeat
+        self.silence = silence
+        self.grace = grace
+
+
+# Events: what happens while a call goes on. `on_event` gets them in order.
+
+
+class Event:
+    """Something that happened; the subclasses say what."""
+
+    __slots__ = ()
+
+
+class Text(Event):
+    """A piece of the answer, as soon as it arrived."""
+
+    __slots__ = ("text",)
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+
+class Reasoning(Text):
+    """A piece of the model's reasoning."""
+
+    __slots__ = ()
+
+
+class Trace(Text):
+    """A request or an answer, for --verbose; without secrets."""
+
+    __slots__ = ()
+
+
+class Warned(Text):
+    """Something that the user should know, though the call goes on."""
+
+    __slots__ = ()
+
+
+class Note(Event):
+    """A line to tell under a tag: retry, status, task."""
+
+    __slots__ = ("tag", "text")
+
+    def __init__(self, tag: str, text: str) -> None:
+        self.tag = tag
+        self.text = text
+
+
+class Submitted(Event):
+    """A task was accepted: `task_id` is what the user has paid for."""
+
+    __slots__ = ("task_id",)
+
+    def __init__(self, task_id: str) -> None:
+        self.task_id = task_id
+
+
+class Waiting(Event):
+    """The task's status `seconds` after its submit; emitted at each poll, and more often if `live`."""
+
+    __slots__ = ("seconds", "status", "task_id")
+
+    def __init__(self, task_id: str, status: str, seconds: float) -> None:
+        self.task_id = task_id
+        self.status = status
+        self.seconds = seconds
+
+
+class Downloading(Event):
+    """`done` bytes of a result have arrived, of `total` if that is known."""
+
+    __slots__ = ("done", "total")
+
+    def __init__(self, done: int, total: int | None) -> None:
+        self.done = done
+        self.total = total
+
+
+class Stored(Event):
+    """A result is in its place at `path`. `only`: the gateway keeps no second copy."""
+
+    __slots__ = ("only", "path", "size")
+
+    def __init__(self, path: str, size: int, *, only: bool) -> None:
+        self.path = path
+        self.size = size
+        self.only = only
+
+
+class Piped(Event):
+    """An image for stdout is in the file at `path`, which is removed when the handler returns."""
+
+    __slots__ = ("path",)
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+
+class Ready(Event):
+    """A video is ready: its address and facts are in `clip`; the download, if one is wanted, is still to come."""
+
+    __slots__ = ("clip",)
+
+    def __init__(self, clip: Clip) -> None:
+        self.clip = clip
+
+
+# Signals
+
+
+class Shield:
+    """Holds signals back while a paid result arrives. This one leaves a program's signal handlers alone; the command
+    line has one that acts."""
+
+    @contextlib.contextmanager
+    def held(self, grace: float = 0.0) -> Iterator[None]:  # noqa: ARG002  # the acting one needs it
+        """Hold signals back until the block's end; with `grace`, and before `firm`, only for so many seconds."""
+        yield
+
+    def firm(self) -> None:
+        """What must not be interrupted has begun."""
+
+    def check(self) -> None:
+        """Raise `Interrupted` if a signal was held back: here is a good place."""
+
+
+# Values
+
+
+class Cost:
+    """US dollars as a decimal string, and where the figure comes from: gateway, estimate, none, local; None is unknown.
+
+    `none` means that nothing was bought; then, and for `local`, `usd` is None.
+    """
+
+    __slots__ = ("source", "usd")
+
+    def __init__(self, usd: str | None = None, source: str | None = None) -> None:
+        self.usd = usd
+        self.source = source
+
+
+UNKNOWN = Cost()
+NOTHING = Cost(source="none")
+
+
+class Result:
+    """What every call returns. `usage` is the gateway's object as it came; `tried`: a request that can cost was
+    attempted, so that the run has a cost, known or not."""
+
+    def __init__(self, model: str | None = None) -> None:
+        self.model = model
+        self.usage: dict[str, Any] | None = None
+        self.cost = UNKNOWN
+        self.request_id: str | None = None
+        self.tried = False
+
+    def fields(self) -> dict[str, Any]:
+        """The keys of the --json document that are the call's own."""
+        return {}
+
+
+class Report(Result):
+    """The value of a command that buys nothing: its keys in the --json document."""
+
+    def __init__(self, model: str | None = None, **fields: Any) -> None:
+        super().__init__(model)
+        self._fields = fields
+
+    def with_fields(self, fields: dict[str, Any]) -> Report:
+        """This report with more keys."""
+        self._fields |= fields
+        return self
+
+    def fields(self) -> dict[str, Any]:
+        """The keys that were given."""
+        return self._fields
+
+
+class Answer(Result):
+    """An answer of chat or search: `text`, `reasoning`, and the calls that the model wants made."""
+
+    def __init__(self, model: str) -> None:
+        super().__init__(model)
+        self.text: str | None = None
+        self.reasoning: str | None = None
+        self.tool_calls: list[dict[str, Any]] = []
+        self.finish_reason: str | None = None
+        self.served_model: str | None = None
+
+    def fields(self) -> dict[str, Any]:
+        """The keys of chat and search."""
+        return {
+            "text": self.text,
+            "reasoning": self.reasoning,
+            "tool_calls": self.tool_calls or None,
+            "finish_reason": self.finish_reason,
+            "served_model": self.served_model,
+        }
+
+
+class Pending(Result):
+    """A task at the gateway, and where its result is to be saved.
+
+    `status` is in the API's words; `resumable`: there is something left to fetch. `target` is a path, `-` for stdout,
+    or None (a video's URL alone). `submitted` is in seconds since the epoch.
+    """
+
+    def __init__(self, command: str, model: str | None, *, target: str | None, submitted: float) -> None:
+        super().__init__(model)
+        self.command = command
+        self.task_id: str | None = None
+        self.status: str | None = None
+        self.target = target
+        self.submitted = submitted
+        self.resumable = False
+        self.files: list[str] = []
+
+    def fields(self) -> dict[str, Any]:
+        """The keys of a task; `resume` is the command line's."""
+        return {"task_id": self.task_id, "status": self.status, "files": self.files or None}
+
+
+class Saved(Pending):
+    """The images of a task: `files` are their paths; `shown` is 1 if one went to stdout instead (`Piped`)."""
+
+    def __init__(self, command: str, model: str | None, *, target: str | None, submitted: float) -> None:
+        super().__init__(command, model, target=target, submitted=submitted)
+        self.shown = 0
+
+
+class Clip(Pending):
+    """A video: its URL and facts, and in `files` the downloaded copy if one was wanted."""
+
+    FACTS = ("resolution", "ratio", "fps", "duration")
+
+    def __init__(self, command: str, model: str | None, *, target: str | None, submitted: float) -> None:
+        super().__init__(command, model, target=target, submitted=submitted)
+        self.video_url: str | None = None
+        self.expires_at: str | None = None
+        self.ttl: int | None = None  # seconds that the URL lives, where its end is not told
+        self.facts: dict[str, Any] = dict.fromkeys(self.FACTS)
+
+    def fields(self) -> dict[str, Any]:
+        """The keys of a task, and the clip's."""
+        return super().fields() | {"video_url": self.video_url, "expires_at": self.expires_at} | self.facts
