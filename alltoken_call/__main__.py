@@ -1,25 +1,45 @@
 """The door: python3 -m alltoken_call, python3 path/to/alltoken_call, and the console script come in here.
 
-Nothing is imported from the working directory, whatever lies there, and nothing before --version is answered.
+The standard library goes before everything else, for the whole life of the process; nothing is imported from the
+working directory, nor from what lies beside this package; and nothing at all before --version is answered.
 """
 
 import os
 import sys
 
-_HOME = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
+_PACKAGE = os.path.dirname(os.path.realpath(__file__))
 
 
-def _clean_path() -> None:
-    """Put the package's parent where Python has put the working directory (-m) or the package itself (a directory).
+def _leave_folder() -> None:
+    """Take off the path what Python has put there: the working directory (-m), or this package's own folder.
 
-    There `errors` or `config` would shadow anyone's, and a stranger's sqlite3.py would run with our key.
+    There `errors` or `config` would shadow anyone's, and a stranger's sqlite3.py would run with our key. The package's
+    parent is on the path only while the package itself is found: its modules are found through it, not through the
+    path, and so are those of no other alltoken_call that is installed.
     """
-    if not __package__ or not (getattr(sys.flags, "safe_path", False) or sys.flags.isolated):
-        sys.path[0] = _HOME
+    if __package__ == "" or not (getattr(sys.flags, "safe_path", False) or sys.flags.isolated):
+        del sys.path[0]
+    if not __package__:
+        path, sys.path[:] = sys.path[:], [os.path.dirname(_PACKAGE)]
+        import alltoken_call  # noqa: F401
+
+        sys.path[:] = path
+
+
+def _standard_first() -> None:
+    """Put the standard library before all else: PYTHONPATH, or a console script's folder, may hold an argparse.py."""
+    standard = os.path.dirname(os.__file__)
+
+    def is_foreign(path: str) -> bool:
+        inside = path == standard or path.startswith(standard + os.sep)
+        return not inside or "-packages" in path[len(standard) :]
+
+    sys.path.sort(key=is_foreign)
 
 
 def entry() -> None:
     """Run the command line and end the process; a zip file's door would not pass a status on."""
+    _standard_first()
     sys.exit(_status())
 
 
@@ -52,5 +72,5 @@ def _status() -> int:
 
 
 if __name__ == "__main__":
-    _clean_path()
+    _leave_folder()
     entry()

@@ -45,7 +45,7 @@ class ExitStatus(enum.IntEnum):
 class NetError(Exception):
     """No usable answer: the connection failed, the answer broke off, or the gateway refused.
 
-    `code` is one of timeout, deadline, connection_lost, unreachable, proxy, tls, protocol, redirect, address,
+    `code` is one of timeout, max_wait, connection_lost, unreachable, proxy, tls, protocol, redirect, address,
     too_large, or the code of a refusal, whose HTTP status is in `http`. `sent`: the gateway may have acted on the
     request. `passing`: the same request may do better later. `progress`: something new arrived before it broke.
     `status` and `hint` are what a call ends with that has nothing better to say.

@@ -22,7 +22,8 @@ class Repeat:
 
     A request that never left is always repeated. `bare`: a 5xx without the gateway's own error counts as a lost
     answer, since a proxy's word says nothing of what the gateway did. `forever`: everything passing, and failures
-    with these `codes`, until the deadline. No attempt starts later than `latest` seconds after the first.
+    with these `codes`, until the deadline; `last`: also at the deadline, in the request's grace. No attempt starts
+    later than `latest` seconds after the first.
     """
 
     def __init__(
@@ -31,6 +32,7 @@ class Repeat:
         lost: bool = False,
         bare: bool = False,
         forever: bool = False,
+        last: bool = False,
         codes: tuple[str, ...] = (),
         latest: float = math.inf,
     ) -> None:
@@ -39,12 +41,13 @@ class Repeat:
         self.lost = lost
         self.bare = bare
         self.forever = forever
+        self.last = last
         self.latest = latest
 
 
 UNANSWERED = Repeat(429, 503)  # chat: after silence or a cut it may have been billed
 READING = Repeat(429, 500, 502, 503, 504, lost=True)
-POLLING = Repeat(409, forever=True, codes=("protocol",))  # 409: another reader is taking the result
+POLLING = Repeat(409, 503, forever=True, last=True, codes=("protocol",))  # 409: another reader takes the result
 DOWNLOADING = Repeat(416, forever=True, codes=("range",))
 
 
@@ -199,6 +202,11 @@ class Shield:
         """Hold signals back until the block's end; with `grace`, and before `firm`, only for so many seconds."""
         yield
 
+    @contextlib.contextmanager
+    def lifted(self) -> Iterator[None]:
+        """Let signals through until the block's end, inside one in which they are held back."""
+        yield
+
     def firm(self) -> None:
         """What must not be interrupted has begun."""
 
@@ -250,7 +258,7 @@ class Report(Result):
         self._fields = fields
 
     def with_fields(self, fields: dict[str, Any]) -> Report:
-        """This report with more keys."""
+        """The same report, with more keys."""
         self._fields |= fields
         return self
 

@@ -84,7 +84,7 @@ class Exchange:
 
     def event(self, value: object) -> None:
         """Send one event with `value` as its JSON data, in a chunk of its own."""
-        self.chunk(b"data: " + json.dumps(value).encode() + b"\n\n")
+        self.chunk(event(value))
 
     def end(self) -> None:
         """End a chunked body."""
@@ -169,10 +169,15 @@ COST = b': {"cost":"0.0000188000","input_price":"0.2000000000","output_price":"1
 DONE = b"data: [DONE]\n\n"
 
 
+def event(value: object) -> bytes:
+    """The bytes of one event with `value` as its JSON data."""
+    return b"data: " + json.dumps(value).encode() + b"\n\n"
+
+
 def frames(*texts: str, finish: str = "stop", usage: dict[str, Any] | None = None) -> bytes:
     """The bytes of a whole answer before [DONE]."""
     chunks = [delta(text) for text in texts] + [delta(finish=finish), {"choices": [], "usage": usage or USAGE}]
-    return b"".join(b"data: " + json.dumps(chunk).encode() + b"\n\n" for chunk in chunks)
+    return b"".join(map(event, chunks))
 
 
 def stream(*pieces: bytes | float | str) -> Step:
@@ -336,10 +341,13 @@ def _chat(exchange: Exchange) -> None:
         document = {"id": "chatcmpl-1", "model": f"{model}-2026-03-17", "choices": [choice], "usage": usage}
         return exchange.reply(200, document | {"x-gateway-request-id": "req_loopback_1"})
     exchange.head(chunked=True)
+    role = {"role": "assistant"}  # of the first chunk alone; the helpers of common SDKs need it
     if body.get("thinking"):
-        exchange.event(delta(reasoning_content="The user wrote something; an echo will do.\n"))
+        exchange.event(delta(**role, reasoning_content="The user wrote something; an echo will do.\n"))
+        role = {}
     for word in words:
-        exchange.event(delta(word) | {"model": f"{model}-2026-03-17"})
+        exchange.event(delta(word, **role) | {"model": f"{model}-2026-03-17"})
+        role = {}
         exchange.gateway.stopping.wait(exchange.gateway.pace)
     exchange.event(delta(finish="stop"))
     if (body.get("stream_options") or {}).get("include_usage"):

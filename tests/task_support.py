@@ -22,6 +22,7 @@ from alltoken_call.cli import main as cli
 from alltoken_call.cli.context import Context
 from alltoken_call.net import clock as net_clock
 from alltoken_call.store import files
+from alltoken_call.store.spool import name_of
 
 from .gateway import Exchange, Step, png
 from .harness import PATIENCE, Case, Result, Terminal
@@ -127,6 +128,15 @@ class TaskCase(Case):
         for folder, _, names in os.walk(self.state):
             found += [os.path.relpath(os.path.join(folder, name), self.state) for name in names]
         return sorted(name for name in found if not name.startswith("ledger.db"))
+
+    def spool(self, task_id: str, tail: str, data: bytes) -> str:
+        """Leave what a killed run of image would have left of a task's answer; its path."""
+        folder = os.path.join(self.state, "spool")
+        os.makedirs(folder, exist_ok=True)
+        path = os.path.join(folder, f"{name_of(self.gateway.url, 'image', task_id)}.{tail * 8}.json")
+        with open(path, "wb") as file:
+            file.write(data)
+        return path
 
     def row(self, task_id: str) -> dict[str, Any]:
         """The ledger's row of a task."""

@@ -1,24 +1,26 @@
-"""The house: flat floors, imports only downward, the standard library alone, everything public explained."""
+"""The house: packages that import as HOUSE says, the standard library alone, errors that nobody changes, everything
+public explained."""
 
 import ast
+import subprocess
 import sys
 import unittest
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent.parent / "alltoken_call"
-FLOORS = {
-    0: ("", "errors", "config", "context", "sse", "chunked", "retry", "options", "wire", "exchange", "text"),
-    1: ("output", "response", "connection", "transport", "files", "download", "spool", "pricing", "ledger"),
-    2: ("completion", "fallback", "prompt", "tasks", "resume", "uploads", "results"),
-    3: (
-        "commands",
-        "skills",
-        "shell",
-        *(f"commands.{name}" for name in ("chat", "image", "video", "search", "models", "cost")),
-    ),
-    4: ("cli", "__main__"),
+TOP = {"", "errors", "config", "text", "values", "wire"}  # for all; they import each other alone
+DEEP = {"net", "gateways", "store"}  # they do not know each other
+MAY = {  # what the modules of a package may import beside their own package and the top modules
+    "net": set(),
+    "gateways": set(),
+    "store": set(),
+    "calls": DEEP,
+    "commands": {"calls", "gateways", "store"},
+    "cli": {"commands", "calls", *DEEP},
+    "__main__": {"cli"},
 }
-FLOOR = {name: floor for floor, names in FLOORS.items() for name in names}
+SILENT = ("calls", "gateways", "net", "store")  # packages that know no process, no terminal and no command line
+FOREIGN = {"argparse", "sys", "signal"}  # modules for cli/ (and in part commands/)
 LONGEST = 60  # lines of a function: it fits on a screen
 
 Function = (ast.FunctionDef, ast.AsyncFunctionDef)
@@ -53,7 +55,10 @@ def targets(node: ast.AST, importer: str, modules) -> set[str]:
         return {alias.name for alias in node.names}
     base = node.module or ""
     if node.level:
-        package = ["alltoken_call", *importer.split(".")][: -node.level] if importer else ["alltoken_call"]
+        inside = [part for part in importer.split(".") if part]
+        if any(name.startswith(f"{importer}." if importer else "") for name in modules if name != importer):
+            inside.append("__init__")  # a package's own module
+        package = ["alltoken_call", *inside][: -node.level]
         base = ".".join([*package, *filter(None, [node.module])])
     inner = {f"{base}.{alias.name}" for alias in node.names}
     known = {f"alltoken_call.{name}" for name in modules}
@@ -91,20 +96,111 @@ def too_long(tree: ast.AST) -> list[str]:
     return [node.name for node in found if node.end_lineno - node.lineno + 1 > LONGEST]
 
 
-class Floors(unittest.TestCase):
-    def test_every_module_has_a_floor(self):
-        self.assertEqual(MODULES.keys() - FLOOR.keys(), set())
+def package_of(name: str) -> str:
+    """The room that a module is in: `net`, or the module itself if it is a top one."""
+    return "" if name in TOP else name.partition(".")[0]
 
-    def test_no_module_imports_from_a_floor_above(self):
-        upward = {
-            (name, used)
-            for name, tree in MODULES.items()
-            for used in imports(name, tree)
-            if FLOOR.get(used, 0) > FLOOR.get(name, 0)
-        }
-        self.assertEqual(upward, set())
 
-    def test_no_imports_go_in_a_circle(self):
+def trespasses(modules) -> set[tuple[str, str]]:
+    """The imports (importer, imported) that HOUSE forbids, wherever in a module they stand."""
+    found = set()
+    for name, tree in modules.items():
+        room = package_of(name)
+        for used in imports(name, tree, modules):
+            other = package_of(used)
+            if other not in ("", room) and other not in MAY.get(room, set()):
+                found.add((name, used))
+    return found
+
+
+def names_of_the_process(tree: ast.AST) -> set[str]:
+    """Which of the names that only the command line knows a module has: imported, for the type checker too, or used."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names} & FOREIGN
+        elif isinstance(node, ast.ImportFrom):
+            names = {alias.name for alias in node.names}
+            found |= {(node.module or "").partition(".")[0]} & FOREIGN if not node.level else set()
+            found |= names & {"Output", "Context"}
+            found |= {"os.environ"} if node.module == "os" and names & {"environ", "getenv"} else set()
+        elif isinstance(node, ast.Name):
+            found |= {node.id} & {"Output"}
+        elif isinstance(node, ast.Attribute):
+            found |= {node.attr} & {"Output"}
+            if isinstance(node.value, ast.Name) and node.value.id == "os" and node.attr in ("environ", "getenv"):
+                found.add("os.environ")
+    return found
+
+
+def changed_errors(tree: ast.AST) -> list[int]:
+    """The lines on which an attribute of a caught error is assigned."""
+    found = []
+    for handler in ast.walk(tree):
+        if isinstance(handler, ast.ExceptHandler) and handler.name:
+            for node in ast.walk(handler):
+                targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+                if isinstance(node, (ast.Assign, ast.AugAssign, ast.AnnAssign)):
+                    parts = [part for target in targets for part in ast.walk(target)]
+                    found += [
+                        node.lineno
+                        for part in parts
+                        if isinstance(part, ast.Attribute)
+                        and isinstance(part.value, ast.Name)
+                        and part.value.id == handler.name
+                    ]
+    return found
+
+
+def read_reports(tree: ast.AST) -> list[int]:
+    """The lines on which something called `report` is subscripted: a document in the making that steers a run."""
+    return [
+        node.lineno
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Subscript)
+        and "report" in (getattr(node.value, "id", None), getattr(node.value, "attr", None))
+    ]
+
+
+class Rooms(unittest.TestCase):
+    def test_every_module_is_in_a_room(self):
+        rooms = {package_of(name) for name in MODULES}
+        self.assertEqual(rooms, {"", *MAY})
+
+    def test_packages_import_only_what_they_may(self):
+        self.assertEqual(trespasses(MODULES), set())
+
+    def test_the_top_modules_import_no_package_and_among_them_config_knows_errors_alone(self):
+        for name in TOP:
+            with self.subTest(name):
+                used = imports(name, MODULES[name])
+                self.assertLessEqual(used, {"errors"} if name == "config" else TOP)
+
+    def test_no_packages_go_in_a_circle(self):
+        graph: dict[str, set[str]] = {}
+        for name, tree in MODULES.items():
+            room = package_of(name)
+            graph.setdefault(room, set()).update({package_of(used) for used in imports(name, tree)} - {room})
+        self.assertEqual(cycle(graph), [])
+
+    def test_calls_and_what_is_below_know_no_process_no_terminal_and_no_command_line(self):
+        found = {name: names_of_the_process(tree) for name, tree in MODULES.items() if package_of(name) in SILENT}
+        self.assertEqual({name: names for name, names in found.items() if names}, {})
+
+    def test_nothing_reads_its_own_output_back(self):
+        self.assertEqual({name: lines for name, tree in MODULES.items() if (lines := read_reports(tree))}, {})
+
+    def test_nobody_changes_a_caught_error(self):
+        self.assertEqual({name: lines for name, tree in MODULES.items() if (lines := changed_errors(tree))}, {})
+
+    def test_to_import_the_package_loads_nothing_else_of_it(self):
+        code = "import sys, alltoken_call; print([name for name in sys.modules if name.startswith('alltoken_call')])"
+        done = subprocess.run(
+            [sys.executable, "-c", code], cwd=PACKAGE.parent, capture_output=True, text=True, check=True, timeout=30
+        )
+        self.assertEqual(done.stdout, "['alltoken_call']\n")
+
+    def test_no_modules_go_in_a_circle(self):
         self.assertEqual(cycle({name: imports(name, tree, lazy=False) for name, tree in MODULES.items()}), [])
 
     def test_nothing_but_the_standard_library_is_imported(self):
@@ -140,8 +236,9 @@ class Readers(unittest.TestCase):
             ("commands.chat", "from .. import sse", {"sse"}),
             ("commands.chat", "from ..sse import Parser", {"sse"}),
             ("commands.chat", "from . import chat", {"commands.chat"}),
+            ("commands", "from .chat import run", {"commands.chat"}),
             ("", "from . import sse", {"sse"}),
-            ("__main__", "from alltoken_call.net.sse import Parser", {"sse"}),
+            ("__main__", "from alltoken_call.sse import Parser", {"sse"}),
             ("__main__", "import alltoken_call.wire, json", {"wire"}),
             ("cli", "try:\n import json\nexcept ImportError:\n from . import sse", {"sse"}),
             ("cli", "if TYPE_CHECKING:\n from . import sse\nelse:\n from . import wire", {"wire"}),
@@ -151,9 +248,62 @@ class Readers(unittest.TestCase):
                 self.assertEqual(imports(importer, ast.parse(source), modules, lazy=False), found)
 
     def test_an_import_inside_a_function_is_lazy(self):
-        tree = ast.parse("def f():\n from . import sse")
-        self.assertEqual(imports("cli", tree, lazy=False), set())
-        self.assertEqual(imports("cli", tree, lazy=True), {"sse"})
+        tree = ast.parse("def f():\n from .net import sse")
+        self.assertEqual(imports("config", tree, lazy=False), set())
+        self.assertEqual(imports("config", tree, lazy=True), {"net.sse"})
+
+    def test_what_a_package_must_not_import_is_seen(self):
+        for importer, source, forbidden in (
+            ("net.sse", "from ..store import files", True),
+            ("net.sse", "def f():\n from ..store import files", True),
+            ("net.sse", "if TYPE_CHECKING:\n from ..store import files", False),
+            ("net.sse", "from . import retry", False),
+            ("net.sse", "from ..errors import NetError", False),
+            ("store.files", "from ..calls.chat import ask", True),
+            ("calls.chat", "from ..net import sse", False),
+            ("calls.chat", "from ..commands import chat", True),
+            ("commands.chat", "from ..cli.output import Output", True),
+            ("commands.chat", "from ..net import sse", True),
+            ("commands.chat", "from ..calls.chat import ask", False),
+            ("cli.main", "from ..net import sse", False),
+            ("errors", "from .net import sse", True),
+        ):
+            with self.subTest(importer, source=source):
+                names = ("errors", "net.sse", "net.retry", "store.files", "calls.chat", "commands.chat", "cli.output")
+                modules = dict.fromkeys(names, ast.parse("")) | {importer: ast.parse(source)}
+                self.assertEqual(bool(trespasses(modules)), forbidden)
+
+    def test_the_names_of_the_process_are_seen_and_prose_is_not(self):
+        for source, found in (
+            ("import sys", {"sys"}),
+            ("import os, argparse", {"argparse"}),
+            ("from signal import SIGINT", {"signal"}),
+            ("if TYPE_CHECKING:\n from ..cli.output import Output", {"Output"}),
+            ("def f(output: Output): ...", {"Output"}),
+            ("os.environ['A']", {"os.environ"}),
+            ("from os import environ", {"os.environ"}),
+            ("# sys\n'Output, os.environ'\nsystem = signals = 1\nfrom .signal import x", set()),
+        ):
+            with self.subTest(source):
+                self.assertEqual(names_of_the_process(ast.parse(source)), found)
+
+    def test_a_change_of_a_caught_error_is_seen(self):
+        def caught(body):
+            return changed_errors(ast.parse(f"try: f()\nexcept E as e:\n {body}\n"))
+
+        for body in ("e.hint = 1", "e.sent |= True", "a, e.b = 1, 2", "if x: e.y = 1", "e.a: int = 1"):
+            self.assertEqual(caught(body), [3], body)
+        for body in ("a.hint = 1", "e = 1", "raise F(e.hint) from None", "x = e.hint"):
+            self.assertEqual(caught(body), [], body)
+
+    def test_a_report_that_is_read_back_is_seen(self):
+        for source, lines in (
+            ("report['a']", [1]),
+            ("output.report['a'] = 1", [1]),
+            ("Report['a']", []),
+            ("report", []),
+        ):
+            self.assertEqual(read_reports(ast.parse(source)), lines, source)
 
     def test_a_circle_is_found(self):
         self.assertEqual(cycle({"a": {"b"}, "b": {"c"}, "c": set()}), [])

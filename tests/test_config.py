@@ -1,10 +1,16 @@
 """config: what the environment says, and what it must not say."""
 
+import json
+import os
 import unittest
 from unittest import mock
 
 from alltoken_call import config
+from alltoken_call.cli import main as cli
 from alltoken_call.errors import ExitStatus, KeyProblem, UsageError
+from alltoken_call.gateways.alltoken import AllToken
+
+from .support import Stream, context
 
 
 class Key(unittest.TestCase):
@@ -134,8 +140,33 @@ class Loopback(unittest.TestCase):
                 self.assertIs(config.is_loopback(host), False)
 
 
+class Gateways(unittest.TestCase):
+    def test_the_gateway_is_alltoken_at_the_address_that_the_environment_names(self):
+        for environ, root in (
+            ({}, "https://api.alltoken.ai"),
+            ({"ALLTOKEN_BASE_URL": "https://x.test/v1"}, "https://x.test"),
+        ):
+            with self.subTest(environ):
+                gateway = config.gateway(environ)
+                self.assertEqual((gateway.name, gateway.root, gateway.dialect), ("alltoken", root, "alltoken"))
+        with self.assertRaises(UsageError):
+            config.gateway({"ALLTOKEN_BASE_URL": "http://x.test"})
+
+    def test_proxies_are_looked_for_where_the_environment_or_the_system_may_name_them(self):
+        for platform, environ, proxied in (
+            ("linux", {}, False),
+            ("linux", {"PROXY": "x"}, False),
+            ("linux", {"https_proxy": "x"}, True),
+            ("linux", {"HTTPS_PROXY": "x"}, True),
+            ("darwin", {}, True),
+            ("win32", {}, True),
+        ):
+            with self.subTest(platform, environ=environ), mock.patch.object(config.sys, "platform", platform):
+                self.assertIs(config.gateway(environ).proxied, proxied)
+
+
 class Models(unittest.TestCase):
-    def test_each_command_has_its_default_and_its_variable(self):
+    def test_each_command_has_its_variable_and_a_default_of_the_gateway(self):
         for command, model in {
             "chat": "gpt-5.4-mini",
             "image": "gpt-image-2",
@@ -144,9 +175,23 @@ class Models(unittest.TestCase):
         }.items():
             with self.subTest(command):
                 name = f"ALLTOKEN_{command.upper()}_MODEL"
-                self.assertEqual(config.default_model({}, command), model)
-                self.assertEqual(config.default_model({name: " "}, command), model)
+                self.assertIsNone(config.default_model({}, command))
+                self.assertIsNone(config.default_model({name: " "}, command))
                 self.assertEqual(config.default_model({name: " other-1\n"}, command), "other-1")
+                self.assertEqual(AllToken("https://x.test").defaults[command], model)
+
+    def test_the_model_that_is_sent_is_the_one_named_or_else_the_variables_or_else_the_default(self):
+        with open(os.devnull) as null:
+            for argv, environ, model in (
+                (["hi"], {}, "gpt-5.4-mini"),
+                (["hi"], {"ALLTOKEN_CHAT_MODEL": " "}, "gpt-5.4-mini"),
+                (["hi"], {"ALLTOKEN_CHAT_MODEL": " other-1\n"}, "other-1"),
+                (["hi", "-m", "third-1"], {"ALLTOKEN_CHAT_MODEL": "other-1"}, "third-1"),
+            ):
+                with self.subTest(argv, environ=environ):
+                    out = Stream()
+                    status = cli.main(["chat", "--dry-run", *argv], context(stdin=null, stdout=out, environ=environ))
+                    self.assertEqual((status, json.loads(out.written)["body"]["model"]), (0, model))
 
 
 class Places(unittest.TestCase):

@@ -15,9 +15,9 @@ import unittest
 from alltoken_call.cli import main as cli
 from alltoken_call.cli.context import Context
 from alltoken_call.errors import ExitStatus
+from alltoken_call.gateways.alltoken import AllToken
 from alltoken_call.net import chunked
 from alltoken_call.net import clock as net_clock
-from alltoken_call.net.transport import api_error
 from alltoken_call.wire import object_of
 
 from .gateway import KEY, png, raw, reply
@@ -173,9 +173,12 @@ class Fuzz(Case):
     def test_error_bodies_of_random_bytes_are_read(self):
         def check(chance: random.Random):
             data = chance.choice((document, lambda one: one.randbytes(one.randrange(200))))(chance)
-            error = api_error(object_of(data), chance.choice((0, 400, 401, 418, 500, 599)), None, KEY)
+            http = chance.choice((0, 400, 401, 418, 500, 599))
+            error = AllToken("https://x.test").refusal(object_of(data), http, secret=KEY)
             self.assertIsInstance(error.message, str)
+            self.assertIsInstance(error.code, str)
             self.assertIsInstance(error.status, ExitStatus)
+            self.assertNotEqual(error.status, ExitStatus.OK)
 
         self.each("errors", check)
 

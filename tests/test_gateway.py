@@ -46,6 +46,12 @@ class Protocol(Case):
         last = self.chunks(asked)[-1]
         self.assertEqual((last["choices"], last["usage"]["total_tokens"]), ([], 13))
 
+    def test_the_first_chunk_alone_says_whose_turn_it_is(self):
+        for body in (STREAM, STREAM | {"thinking": True}):
+            _, data = self.request("POST", PATH, body)
+            roles = [chunk["choices"][0]["delta"].get("role") for chunk in self.chunks(data) if chunk["choices"]]
+            self.assertEqual((roles[0], set(roles[1:])), ("assistant", {None}))
+
     def test_the_cost_is_a_comment_after_done_and_adds_up(self):
         _, data = self.request("POST", PATH, COUNT)
         comment = data.partition(b"data: [DONE]\n\n")[2]

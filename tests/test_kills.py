@@ -26,16 +26,18 @@ from .task_support import (
     held,
     lost,
     normal,
+    pieces,
     trickle,
 )
 
 DONE = document(entry(BIG))
+GET_CLIP = f"GET /files/{VGEN}.mp4"
 RETRIEVED = refuse(410, "image_already_retrieved")
-SPOOL = rf"\Aspool/{IGEN}\.[0-9a-f]{{8}}\.json\Z"
-# Runs the CLI in this process, which dies before or after the first call of one of its functions.
+SPOOL = r"\Aspool/[0-9a-f]{32}\.[0-9a-f]{8}\.json\Z"
+# Runs the CLI in this process, which dies before or after a call of one of its functions.
 DYING = """
 import os, signal, sys
-module, name, moment, signum = sys.argv[1:5]
+module, name, moment, calls, signum = sys.argv[1:6]
 sys.path.insert(0, {root!r})
 from importlib import import_module
 from alltoken_call.__main__ import entry
@@ -44,16 +46,18 @@ place = import_module(module)
 for part in path:
     place = getattr(place, part)
 function = getattr(place, name)
+calls = int(calls)
 def dying(*arguments, **options):
-    setattr(place, name, function)
-    if moment == "before":
+    global calls
+    calls -= 1
+    if moment == "before" and not calls:
         os.kill(os.getpid(), int(signum))
     result = function(*arguments, **options)
-    if moment == "after":
+    if moment == "after" and not calls:
         os.kill(os.getpid(), int(signum))
     return result
 setattr(place, name, dying)
-sys.argv[1:] = sys.argv[5:]
+sys.argv[1:] = sys.argv[6:]
 sys.argv[0] = {package!r}
 sys.exit(entry())
 """.format(root=str(ROOT), package=PACKAGE)
@@ -72,9 +76,11 @@ sys.exit(entry())
 
 class Deaths(TaskCase):
     def die(self, where, moment, *argv, signum=signal.SIGKILL):
-        """The ended process of a run that gets a signal before or after a function of the package."""
+        """The result of a run that gets a signal before or after a function of the package; `where` is
+        module:function, and with * and a number behind it, that call of it."""
+        where, _, calls = where.partition("*")
         module, _, name = where.partition(":")
-        command = [*PYTHON, "-c", DYING, f"alltoken_call.{module}", name, moment, str(int(signum))]
+        command = [*PYTHON, "-c", DYING, f"alltoken_call.{module}", name, moment, calls or "1", str(int(signum))]
         return self.execute(*argv, command=command)
 
     def kill(self, *argv, seen, signum=signal.SIGKILL):
@@ -88,18 +94,58 @@ class Deaths(TaskCase):
     def parts(self):
         return [name for name in os.listdir(self.place) if name.endswith(".part")]
 
+    def until(self, fits):
+        """Wait for what only the disk shows."""
+        for _ in range(1000):
+            if fits():
+                return
+            time.sleep(0.01)
+        self.fail("it never came so far")
+
 
 class KilledImages(Deaths):
-    def test_while_the_output_is_checked_nothing_was_sent(self):
-        self.assertEqual(self.die("files:check_new", "after", "image", "x", "-o", "x.png").status, -9)
-        self.assertEqual(self.gateway.requests, [])
-        self.assertQuietly(1, self.image("--resume"))
+    def test_before_the_submit_nothing_was_sent_and_nothing_is_left(self):
+        for where, moment in (
+            ("store.files:check_new", "before"),
+            ("store.files:check_new", "after"),
+            ("calls.tasks:submit", "before"),
+            ("calls.tasks:_post", "before"),
+        ):
+            with self.subTest(where, moment=moment):
+                self.fresh()
+                self.assertEqual(self.die(where, moment, "image", "x", "-o", "x.png").status, -9)
+                self.assertEqual((self.gateway.requests, self.kept()), ([], []))
+                self.assertPlace()
+                self.assertQuietly(1, self.image("--resume"))
+
+    def test_while_the_output_is_checked_a_part_is_left_and_nothing_was_sent(self):
+        self.assertEqual(self.die("store.files:sync", "after", "image", "x", "-o", "x.png").status, -9)
+        self.assertEqual((self.gateway.requests, len(self.parts())), ([], 1))
+        self.assertEqual(os.listdir(), self.parts())
 
     def test_during_the_submit_nothing_is_on_record(self):
         seen = threading.Event()
         self.gateway.on(IMAGE, lost(held(seen)))
         self.assertEqual(self.kill("image", "x", seen=seen)[0], -9)
         self.assertQuietly(1, self.image("--resume"))
+
+    def test_before_the_id_is_told_nothing_is_on_record(self):
+        died = self.die("calls.tasks:_post", "after", "image", "x", "-o", "x.png")
+        self.assertEqual((died.status, died.out, died.err), (-9, b"", ""))
+        self.assertEqual(self.methods(), ["POST"])
+        self.assertQuietly(1, self.image("--resume"))
+
+    def test_between_telling_and_recording_the_told_id_is_enough(self):
+        for where in ("calls.tasks:record", "store.ledger:put"):
+            with self.subTest(where):
+                self.fresh()
+                died = self.die(where, "before", "image", "x", "-o", "x.png")
+                self.assertEqual(died.status, -9)
+                self.assertIn(f"submitted {IGEN}", died.err)
+                self.assertQuietly(1, self.image("--resume"))
+                self.assertQuietly(0, self.image("--resume", IGEN, "-o", "x.png"))
+                self.assertHolds("x.png", self.gateway.tasks.image)
+                self.assertEqual(self.gateway.count(IMAGE), 1)
 
     def test_during_a_poll_the_image_is_there_once_after_a_resume_and_then_nothing_is_left(self):
         seen = threading.Event()
@@ -114,7 +160,7 @@ class KilledImages(Deaths):
         self.assertEqual(self.gateway.count(IMAGE), 1)
         again = self.image("--resume")
         self.assertQuietly(1, again)
-        self.assertIn("no image task is left to resume", again.err)
+        self.assertIn("nothing_to_resume", again.err)
         self.assertEqual(self.kept(), [])
 
     def test_while_the_answer_arrives_a_resume_asks_for_a_copy_and_else_says_where_the_piece_lies(self):
@@ -144,22 +190,51 @@ class KilledImages(Deaths):
                     self.assertEqual(self.kept(), [kept])
                     self.assertIn(os.path.join(self.state, kept), result.err)
 
-    def until(self, fits):
-        """Wait for what only the disk shows."""
-        for _ in range(1000):
-            if fits():
-                return
-            time.sleep(0.01)
-        self.fail("it never came so far")
+    def test_a_beginning_of_the_answer_is_kept_and_a_copy_makes_the_image(self):
+        for where, moment, size in (
+            ("store.spool:Spool.begin", "before", None),
+            ("store.spool:Spool.begin", "after", 0),
+            ("store.spool:Spool.write", "before", 0),
+            ("store.spool:Spool.write*2", "before", None),
+        ):
+            with self.subTest(where, moment=moment):
+                self.fresh()
+                url = {"r2_url": f"{self.gateway.url}/files/{IGEN}.png"}
+                self.gateway.on(GET_IMAGE, self.in_two(DONE), reply(200, document(url)))
+                self.assertEqual(self.die(where, moment, "image", "x", "-o", "x.png").status, -9)
+                self.assertEqual(len(self.kept()), int("before" != moment or "write" in where))
+                for kept in self.kept():
+                    self.assertRegex(kept, SPOOL)
+                    found = os.path.getsize(os.path.join(self.state, kept))
+                    self.assertTrue(found == size or (size is None and 0 < found < len(DONE)), found)
+                self.assertPlace()
+                self.assertQuietly(0, self.image("--resume"))
+                self.assertHolds("x.png", self.gateway.tasks.image)
+                self.assertPlace("x.png")
+                self.assertEqual((self.kept(), self.gateway.count(IMAGE)), ([], 1))
+
+    @staticmethod
+    def in_two(data):
+        """A step: an answer whose second half is not there yet when the first is read."""
+        return pieces(data[: len(data) // 2], data[len(data) // 2 :])
 
     def test_from_the_whole_spool_on_a_resume_makes_the_image_and_asks_nobody(self):
         for where, moment, parts in (
-            ("spool:Spool.receive", "after", 0),
-            ("results:extract", "before", 0),
-            ("results:extract", "after", 1),
-            ("files:put", "before", 1),
-            ("files:put", "after", 0),
-            ("tasks:Tasks.end", "before", 0),
+            ("calls.image:_receive", "after", 0),
+            ("store.spool:Spool.whole", "before", 0),
+            ("store.spool:Spool.whole", "after", 0),
+            ("calls.image:_take_apart", "before", 0),
+            ("calls.image:_take_apart", "after", 1),
+            ("calls.image:_save", "before", 1),
+            ("calls.image:_place", "before", 1),
+            ("store.files:put", "before", 1),
+            ("store.files:put", "after", 0),
+            ("calls.image:_place", "after", 0),
+            ("calls.image:_save", "after", 0),
+            ("calls.image:_look", "after", 0),
+            ("calls.image:_finish", "before", 0),
+            ("calls.tasks:record*2", "before", 0),
+            ("store.ledger:put*2", "before", 0),
         ):
             with self.subTest(where, moment=moment):
                 self.fresh()
@@ -179,22 +254,66 @@ class KilledImages(Deaths):
                 self.assertEqual(sorted(set(os.listdir(".")) - set(self.parts())), ["x.png"])
                 self.assertQuietly(1, self.image("--resume"))
 
-    def test_after_the_record_is_finished_only_a_spool_that_nobody_needs_is_left(self):
+    def test_a_resume_that_dies_on_its_way_from_the_spool_is_resumed_again(self):
         self.gateway.on(GET_IMAGE, reply(200, DONE), RETRIEVED)
-        self.assertEqual(self.die("tasks:Tasks.end", "after", "image", "x", "-o", "x.png").status, -9)
-        self.assertHolds("x.png", BIG)
-        (kept,) = self.kept()
-        self.assertRegex(kept, SPOOL)
+        self.assertEqual(self.die("calls.image:_take_apart", "before", "image", "x", "-o", "x.png").status, -9)
+        for where, moment in (("calls.image:_take_apart", "after"), ("store.files:put", "after")):
+            self.assertEqual(self.die(where, moment, "image", "--resume").status, -9)
         self.gateway.requests.clear()
-        self.assertQuietly(1, self.image("--resume"))
-        self.assertQuietly(0, self.image("--resume", IGEN))
-        self.assertEqual(self.gateway.requests, [])
+        self.assertQuietly(0, self.image("--resume"))
+        self.assertHolds("x.png", BIG)
+        self.assertEqual((self.gateway.requests, self.kept()), ([], []))
+
+    def test_after_the_record_is_finished_only_a_spool_that_nobody_needs_is_left(self):
+        for where, moment in (
+            ("calls.tasks:record*2", "after"),
+            ("store.ledger:put*2", "after"),
+            ("store.spool:Spool.remove", "before"),
+        ):
+            with self.subTest(where, moment=moment):
+                self.fresh()
+                self.gateway.on(GET_IMAGE, reply(200, DONE), RETRIEVED)
+                self.assertEqual(self.die(where, moment, "image", "x", "-o", "x.png").status, -9)
+                self.assertHolds("x.png", BIG)
+                (kept,) = self.kept()
+                self.assertRegex(kept, SPOOL)
+                self.gateway.requests.clear()
+                self.assertQuietly(1, self.image("--resume"))
+                self.assertQuietly(0, self.image("--resume", IGEN))
+                self.assertEqual(self.gateway.requests, [])
+
+    def test_after_the_spool_is_removed_nothing_is_left(self):
+        for where in ("store.spool:Spool.remove", "calls.image:_finish"):
+            with self.subTest(where):
+                self.fresh()
+                self.gateway.on(GET_IMAGE, reply(200, DONE), RETRIEVED)
+                self.assertEqual(self.die(where, "after", "image", "x", "-o", "x.png").status, -9)
+                self.assertPlace("x.png")
+                self.assertHolds("x.png", BIG)
+                self.assertEqual(self.kept(), [])
+                self.assertQuietly(1, self.image("--resume"))
 
     def test_after_the_id_was_told_and_recorded_a_resume_finds_it(self):
-        self.assertEqual(self.die("tasks:Tasks.wait", "before", "image", "x", "-o", "x.png").status, -9)
-        self.assertEqual(self.methods(), ["POST"])
-        self.assertQuietly(0, self.image("--resume"))
-        self.assertHolds("x.png", self.gateway.tasks.image)
+        for where, moment, requests in (
+            ("calls.tasks:record", "after", 1),
+            ("calls.tasks:submit", "after", 1),
+            ("calls.tasks:poll", "before", 1),
+            ("calls.image:_look", "before", 1),
+            ("calls.image:_receive", "before", 2),
+            ("calls.tasks:poll", "after", 2),
+            ("calls.tasks:pause", "before", 2),
+            ("calls.tasks:pause", "after", 2),
+        ):
+            with self.subTest(where, moment=moment):
+                self.fresh()
+                self.gateway.on(GET_IMAGE, reply(200, {"status": "queued", "next_poll_after_ms": 1}), normal)
+                self.assertEqual(self.die(where, moment, "image", "x", "-o", "x.png").status, -9)
+                self.assertEqual(len(self.gateway.requests), requests)
+                self.assertEqual(self.kept(), [])
+                self.assertQuietly(0, self.image("--resume"))
+                self.assertHolds("x.png", self.gateway.tasks.image)
+                self.assertPlace("x.png")
+                self.assertEqual(self.gateway.count(IMAGE), 1)
 
 
 class KilledVideos(Deaths):
@@ -205,21 +324,70 @@ class KilledVideos(Deaths):
         self.assertQuietly(1, self.video("--resume"))
         self.assertIn(VGEN, self.video("--list").out.decode())
 
+    def test_before_the_submit_nothing_was_sent(self):
+        for where in ("store.files:check_new", "calls.tasks:submit", "calls.tasks:_post"):
+            with self.subTest(where):
+                self.fresh()
+                self.assertEqual(self.die(where, "before", "video", "x", "-o", "x.mp4").status, -9)
+                self.assertEqual(self.gateway.requests, [])
+                self.assertQuietly(1, self.video("--resume"))
+
+    def test_between_telling_and_recording_the_told_id_is_enough(self):
+        died = self.die("calls.tasks:record", "before", "video", "x", "-o", "x.mp4")
+        self.assertIn(f"submitted {VGEN}", died.err)
+        self.assertQuietly(1, self.video("--resume"))
+        self.assertQuietly(0, self.video("--resume", VGEN, "-o", "x.mp4"))
+        self.assertHolds("x.mp4", self.gateway.tasks.video)
+
     def test_later_a_resume_brings_the_clip(self):
-        for where, moment in (
-            ("tasks:Tasks.wait", "before"),
-            ("download:_copy", "after"),
-            ("files:put", "before"),
-            ("files:put", "after"),
+        for where, moment, parts in (
+            ("calls.tasks:record", "after", 0),
+            ("calls.tasks:poll", "before", 0),
+            ("calls.video:_look", "before", 0),
+            ("calls.video:_look", "after", 0),
+            ("calls.tasks:pause", "before", 0),
+            ("calls.tasks:pause", "after", 0),
+            ("calls.video:_fill", "before", 0),
+            ("calls.video:_fill", "after", 0),
+            ("calls.video:_save", "before", 0),
+            ("net.download:_copy", "before", 1),
+            ("net.download:_copy", "after", 1),
+            ("store.files:put", "before", 1),
+            ("store.files:put", "after", 0),
+            ("calls.video:_save", "after", 0),
+            ("calls.tasks:record*2", "before", 0),
         ):
             with self.subTest(where, moment=moment):
                 self.fresh()
                 self.gateway.on(GET_VIDEO, reply(200, {"status": "processing", "next_poll_after_ms": 1}), normal)
                 self.assertEqual(self.die(where, moment, "video", "x", "-o", "x.mp4").status, -9)
+                self.assertEqual(len(self.parts()), parts)
                 result = self.video("--resume")
                 self.assertQuietly(0, result)
                 self.assertHolds("x.mp4", self.gateway.tasks.video)
                 self.assertEqual(self.gateway.count(VIDEO), 1)
+                self.assertQuietly(1, self.video("--resume"))
+
+    def test_while_the_clip_arrives_a_part_is_left_and_a_resume_brings_the_clip(self):
+        video, seen = self.gateway.tasks.video, threading.Event()
+        self.gateway.on(GET_CLIP, trickle(video, seen, threading.Event()), normal)
+        process = self.spawn("video", "x", "-o", "x.mp4")
+        self.assertTrue(seen.wait(PATIENCE))
+        self.until(self.parts)
+        process.kill()
+        process.wait(PATIENCE)
+        self.assertPlace(*self.parts())
+        self.assertQuietly(0, self.video("--resume"))
+        self.assertHolds("x.mp4", video)
+        self.assertEqual((self.gateway.count(VIDEO), len(self.parts())), (1, 1))
+
+    def test_after_the_record_is_finished_nothing_is_left_to_resume(self):
+        for where in ("calls.tasks:record*2", "store.ledger:put*2"):
+            with self.subTest(where):
+                self.fresh()
+                self.assertEqual(self.die(where, "after", "video", "x", "-o", "x.mp4").status, -9)
+                self.assertPlace("x.mp4")
+                self.assertHolds("x.mp4", self.gateway.tasks.video)
                 self.assertQuietly(1, self.video("--resume"))
 
 
@@ -298,6 +466,6 @@ class Stopped(Deaths):
         for signum in (signal.SIGINT, signal.SIGTERM):
             with self.subTest(signum=signum):
                 self.fresh()
-                done = self.die("cli:_ended", "after", "image", "x", signum=signum)
+                done = self.die("cli.main:_ended", "after", "image", "x", signum=signum)
                 self.assertIn(done.status, (0, 128 + signum), done.err)
                 self.assertNotIn("Traceback", done.err)

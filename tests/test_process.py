@@ -16,8 +16,7 @@ import threading
 import time
 import unittest
 
-from .calls.test_completion import event
-from .gateway import CHAT, DONE, KEY, delta, frames, refuse, stream
+from .gateway import CHAT, DONE, KEY, delta, event, frames, refuse, stream
 from .harness import PACKAGE, PATIENCE, PYTHON, ROOT, Case
 
 LAST = b"This is the loopback gateway, which echoes: "
@@ -238,7 +237,7 @@ class Surroundings(Case):
 
     def test_the_key_is_not_in_a_bugs_traceback(self):
         script = (
-            "import sys, alltoken_call.calls.completion as one\n"
+            "import sys, alltoken_call.calls.chat as one\n"
             "one.object_of = None\n"
             "from alltoken_call.__main__ import entry\n"
             "sys.exit(entry())\n"

@@ -81,11 +81,12 @@ class Pages(unittest.TestCase):
         for name in set(re.findall(r"\"(ALLTOKEN_[A-Z_]+[A-Z])\"", source)):
             self.assertIn(name, readme)
 
-    def test_every_module_stands_in_the_table_of_floors(self):
-        readme = (ROOT / "README.md").read_text("utf-8")
-        for path in (ROOT / "alltoken_call").glob("*.py"):
-            if path.stem != "__init__":
-                self.assertIn(f"`{path.stem}`", readme)
+    def test_every_package_and_top_module_is_in_the_readmes_development_part_and_no_other(self):
+        table = (ROOT / "README.md").read_text("utf-8").partition("## Development")[2]
+        named = set(re.findall(r"`(\w+)/?`", "".join(re.findall(r"^\|(.*?)\|", table, re.MULTILINE))))
+        package = ROOT / "alltoken_call"
+        rooms = {path.parent.name for path in package.glob("*/__init__.py")}
+        self.assertEqual(named, rooms | {path.stem for path in package.glob("[a-z_]*.py")} - {"__init__"})
 
 
 class Skill(Case):
@@ -135,6 +136,30 @@ class Skill(Case):
         self.assertEqual(theirs.read_text(), "my own")
         self.assertNotIn("alltoken-chat", result.err)
         self.assertEqual(result.out.count(b"SKILL.md"), 5)
+
+    def test_a_skill_file_that_is_a_pipe_or_a_link_is_left_alone_without_a_hang(self):
+        target = self.file("target", f"mine\n{skills.MARK}\n")
+        folders = {
+            name: Path(self.folder, f"alltoken-{name}") for name in ("chat", "image", "video", "search", "models")
+        }
+        for folder in folders.values():
+            folder.mkdir()
+        os.mkfifo(folders["chat"] / "SKILL.md")
+        (folders["image"] / "SKILL.md").symlink_to(target)
+        (folders["video"] / "SKILL.md").symlink_to(os.path.join(self.folder, "nowhere"))
+        (folders["search"] / "SKILL.md").mkdir()
+        result = self.execute("--install-skills", self.folder)
+        self.assertQuietly(13, result)
+        self.assertEqual(
+            result.out.decode().split(), [f"{self.folder}/alltoken-{n}/SKILL.md" for n in ("models", "cost")]
+        )
+        for name in ("chat", "image", "video", "search"):
+            self.assertIn(str(folders[name] / "SKILL.md"), result.err)
+        self.assertTrue((folders["chat"] / "SKILL.md").is_fifo())
+        self.assertEqual(os.readlink(folders["image"] / "SKILL.md"), target)
+        self.assertEqual(Path(target).read_text(), f"mine\n{skills.MARK}\n")
+        self.assertFalse(os.path.lexists(os.path.join(self.folder, "nowhere")))
+        self.assertEqual(list((folders["search"] / "SKILL.md").iterdir()), [])
 
     def test_a_directory_that_cannot_be_is_status_13_and_none_is_status_2(self):
         result = self.call("--install-skills", self.file("plain", ""))

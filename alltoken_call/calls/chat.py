@@ -227,7 +227,8 @@ class _Reading:
         self._fresh.clear()
         answer.text = self._text.getvalue() if self._is_whole or self._text.tell() else None
         answer.reasoning = self._reasoning.getvalue() or None
-        answer.tool_calls = [call.document() for call in self._calls]
+        in_order = sorted(self._calls, key=lambda call: call.index or 0)
+        answer.tool_calls = [call.document() for call in in_order]
         answer.finish_reason = self._answer.finish_reason
         answer.served_model = self._answer.served_model
         answer.usage = self._answer.usage

@@ -11,7 +11,7 @@ from ..net import retry
 from ..net.clock import Clock
 from ..net.transport import Transport
 from ..text import one_line, redacted
-from ..values import NOTHING, UNKNOWN, Pending, Shield
+from ..values import NOTHING, UNKNOWN, Pending, Shield, Trace
 from ..wire import object_of
 
 TYPE_CHECKING = False
@@ -76,9 +76,9 @@ class Client:
         """The 2xx answer to a request, unread, repeated as the request allows. Raises `NetError`."""
         return self.repeat(lambda: self.once(request), request)
 
-    def get(self, request: Request) -> Reply:
+    def get(self, request: Request, *, task: bool = False) -> Reply:
         """The JSON answer to a request, repeated as the request allows. Raises `NetError`."""
-        return self.repeat(lambda: self.read(self.once(request)), request)
+        return self.repeat(lambda: self.read(self.once(request), task=task), request)
 
     def repeat(self, attempt: Callable[[], T], request: Request, least: float = 0.0) -> T:
         """What `attempt` makes of `request`, repeated as the request allows."""
@@ -88,6 +88,8 @@ class Client:
         """One attempt; the 2xx answer, unread. Any other is raised as the `NetError` that it is."""
         response = self.transport.send(request)
         request_id = self.request_id_of(response)
+        if request_id:
+            self.emit(Trace(f"request_id={request_id}"))
         if 300 <= response.status < 400:
             response.close()
             raise NetError(
@@ -116,16 +118,17 @@ class Client:
             secret=self._key,
         )
 
-    def read(self, response: Response, data: bytes | None = None) -> Reply:
+    def read(self, response: Response, data: bytes | None = None, *, task: bool = False) -> Reply:
         """A JSON answer, read to its end unless `data` has it; a bare list is its `data`.
 
-        Raises `NetError` if it is neither an object nor a list, or if it is an error in spite of its status.
+        `task`: it may be a task, which has an error of its own if it failed. Raises `NetError` if it is neither an
+        object nor a list, or if it is an error in spite of its status.
         """
         data = response.body() if data is None else data
         document = object_of(b'{"data": %s}' % data if data.lstrip().startswith(b"[") else data)
-        return self.check(document, response)
+        return self.check(document, response, task=task)
 
-    def check(self, document: dict[str, Any], response: Response) -> Reply:
+    def check(self, document: dict[str, Any], response: Response, *, task: bool = False) -> Reply:
         """A document that `response` brought; one that is empty or tells of an error is raised as `NetError`."""
         request_id = self.request_id_of(response)
         if not document:
@@ -133,7 +136,7 @@ class Client:
             hint = "is the base URL right, and no proxy in between?"
             raise NetError(message, "protocol", sent=True, hint=hint, request_id=request_id)
         failed = document.get("error") or document.get("success") is False
-        if failed and not isinstance(document.get("status"), str):  # a failed task's answer has an error, too
+        if failed and not (task and isinstance(document.get("status"), str)):
             raise self.refusal_in(document, request_id, otherwise=400)
         return Reply(document, request_id, self._retry_after(response))
 

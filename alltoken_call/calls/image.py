@@ -68,7 +68,7 @@ def collect(client: Client, saved: Saved, *, force: bool = False, wanted: int | 
 
     `wanted` is how many images were asked for, None if that is not known. Raises as `make_image`.
     """
-    work = _Work(client, saved, force=force)
+    work = _Work(client, saved, wanted, force=force)
     try:
         if not _from_an_earlier_run(work):
             if wanted is None and saved.target not in (None, "-"):
@@ -77,7 +77,7 @@ def collect(client: Client, saved: Saved, *, force: bool = False, wanted: int | 
                 tasks.pause(client, saved, task)
         for path, url in work.copies:
             _fetch_copy(work, path, url)
-        return _finish(work, wanted)
+        return _finish(work)
     except (NetError, CallError, Interrupted) as error:
         raise _ended(work, error) from None
     finally:
@@ -87,10 +87,11 @@ def collect(client: Client, saved: Saved, *, force: bool = False, wanted: int | 
 class _Work:
     """What collecting the images of one task has led to so far; the steps below fill it."""
 
-    def __init__(self, client: Client, saved: Saved, *, force: bool) -> None:
+    def __init__(self, client: Client, saved: Saved, wanted: int | None, *, force: bool) -> None:
         self.client = client
         self.saved = saved
         self.target = saved.target or "-"
+        self.wanted = wanted
         self.force = force
         beside = None if self.target == "-" else os.path.dirname(files.absolute(self.target))
         self.kept = client.state or beside or files.temporary()  # where an image goes whose place has failed
@@ -100,6 +101,7 @@ class _Work:
         self.spool = Spool([folder for folder in folders if folder], name)
         self.parts: list[Part] = []  # images that are not in their place yet
         self.misplaced: OSError | None = None  # why the parts do not lie beside the target
+        self.on_disk = False  # the whole answer is in a file that a later run finds
         self.copies: list[tuple[str, str]] = []  # path and address of images that are still to be downloaded
         self.troubles: list[CallError] = []
 
@@ -119,6 +121,7 @@ def _from_an_earlier_run(work: _Work) -> bool:
         with file, work.client.shield.held():
             document = _take_apart(work, file)
             if work.client.dialect.task(document).done:
+                work.on_disk = True
                 work.client.emit(Note("task", f"from the answer in {path}; the gateway is not asked"))
                 _save(work, document)
                 return True
@@ -132,7 +135,7 @@ def _look(work: _Work) -> Task:
     Signals are held back from its first byte until the answer is on the disk.
     """
     client, saved = work.client, work.saved
-    request = client.dialect.poll("image", saved.task_id or "", grace=tasks.GRACE)
+    request = client.dialect.poll("image", saved.task_id or "", grace=tasks.LATE)
     with client.shield.held(tasks.GRACE):
         response = client.once(request)
         try:
@@ -140,7 +143,7 @@ def _look(work: _Work) -> Task:
         finally:
             response.close()
         if data is not None:
-            reply = client.read(response, data)
+            reply = client.read(response, data, task=True)
             task = client.dialect.task(reply.document)
             task.pause = reply.retry_after if task.pause is None else task.pause
             return task
@@ -150,14 +153,15 @@ def _look(work: _Work) -> Task:
         if task.done:
             saved.request_id = client.request_id_of(response)
             saved.status = "completed"
-            if work.spool.path:
-                client.shield.check()  # the answer is on disk: a signal may end the run
+            work.on_disk = work.spool.path is not None
+            if work.on_disk:
+                client.shield.check()  # a signal may end the run
             _save(work, document)
             return task
         cut = bool(work.parts)  # an image that no length said was cut
         work.forget()
         work.spool.leave() if cut else work.spool.drop()
-        client.check(document, response)
+        client.check(document, response, task=True)
         return task
 
 
@@ -202,10 +206,10 @@ def _somewhere(work: _Work, path: str, fill: Callable[[str], T]) -> T:
     """What `fill` returns for the first place that takes its bytes: beside `path`, in the state directory, or in the
     temporary one. Raises `OutputError` if none does."""
     work.misplaced = None
-    for place in (os.path.realpath(path), os.path.join(work.kept, "image"), os.path.join(files.temporary(), "image")):
-        if path != "-" or place != os.path.realpath(path):
+    for place in (path, os.path.join(work.kept, "image"), os.path.join(files.temporary(), "image")):
+        if place != "-":
             try:
-                return fill(place)
+                return fill(os.path.realpath(place))
             except OSError as error:
                 work.misplaced = work.misplaced or error
     raise OutputError(f"cannot write the image: {work.misplaced and work.misplaced.strerror}")
@@ -222,7 +226,7 @@ def _save(work: _Work, document: dict[str, Any]) -> None:
     entries = work.client.dialect.images(document)
     parts = {str(number): part for number, part in enumerate(work.parts)}
     for entry, path in zip(entries, _paths(work, len(entries))):
-        part, url = parts.get(str(entry.get("b64_json"))), text_of(entry.get("r2_url"))
+        part, url = parts.pop(str(entry.get("b64_json")), None), text_of(entry.get("r2_url"))
         if part is not None and part.sound:
             work.parts.remove(part)  # from here on it is the user's
             _place(work, part.path, path, part.size, only=not url)
@@ -239,7 +243,7 @@ def _save(work: _Work, document: dict[str, Any]) -> None:
 def _paths(work: _Work, count: int) -> list[str]:
     """Where `count` images go. On stdout is room for one: the others are kept in the state directory."""
     if work.target != "-":
-        return files.numbered(work.target, count)
+        return files.numbered(work.target, max(count, work.wanted or 1))[:count]
     with contextlib.suppress(OSError):
         files.make_private(work.kept)
     others = [os.path.join(work.kept, f"alltoken-image-{os.urandom(4).hex()}.png") for _ in range(count - 1)]
@@ -251,11 +255,9 @@ def _place(work: _Work, part: str, path: str, size: int, *, only: bool) -> None:
     client, saved = work.client, work.saved
     try:
         if path == "-":
-            client.emit(Piped(part))
-            saved.shown = 1
-            files.discard(part)
+            _hand_over(work, part)
             return
-        files.put(part, path, force=work.force)
+        files.put(part, path, force=work.force and _was_meant(work, path))
     except (CallError, OSError) as error:
         if isinstance(error, FileExistsError) and files.same(part, path):  # an earlier run was killed just here
             files.discard(part)
@@ -268,6 +270,26 @@ def _place(work: _Work, part: str, path: str, size: int, *, only: bool) -> None:
             )
     saved.files.append(path)
     client.emit(Stored(path, size, only=only))
+
+
+def _hand_over(work: _Work, part: str) -> None:
+    """Hand a part over for stdout, and remove it. The reader may stand still: a signal ends that if the answer is on
+    the disk, where --resume finds it."""
+    with contextlib.ExitStack() as stack:
+        if work.on_disk:
+            stack.enter_context(work.client.shield.lifted())
+        try:
+            work.client.emit(Piped(part))
+        except Interrupted:
+            files.discard(part)
+            raise
+    work.saved.shown = 1
+    files.discard(part)
+
+
+def _was_meant(work: _Work, path: str) -> bool:
+    """Whether --force was about the file at `path`: not if more images came than were asked for."""
+    return work.wanted is None or path in files.numbered(work.target, work.wanted)
 
 
 def _why(work: _Work, error: CallError | OSError, path: str) -> str:
@@ -302,19 +324,21 @@ def _fetch_copy(work: _Work, path: str, url: str) -> None:
         work.troubles.append(_not_an_image("what the result's address holds is not an image"))
 
 
-def _finish(work: _Work, wanted: int | None) -> Saved:
+def _finish(work: _Work) -> Saved:
     """Finish the record and remove the spool. Raises the first of the troubles."""
     saved, troubles = work.saved, work.troubles
     saved.resumable = False
     tasks.record(work.client, saved)
     # What could not be made an image is kept as it came.
-    if not any(trouble.status in (ExitStatus.CUT_SHORT, ExitStatus.GONE) for trouble in troubles):
+    if not any(trouble.code in ("not_an_image", "no_image") for trouble in troubles):
         work.spool.remove()
     if troubles:
         raise CallError.of(troubles[0], message="; ".join(trouble.message for trouble in troubles), partial=saved)
     came = len(saved.files) + saved.shown
-    if wanted not in (None, came):
-        work.client.emit(Warned(f"{wanted} image(s) were asked for, {came} came"))
+    if work.wanted not in (None, came):
+        work.client.emit(Warned(f"{work.wanted} image(s) were asked for, {came} came"))
+    if saved.shown and saved.files:
+        work.client.emit(Warned(f"stdout takes one image; kept in {', '.join(saved.files)}"))
     return saved
 
 

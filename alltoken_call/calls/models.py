@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from ..errors import CallError, NetError
+from ..values import Repeat, Request
 from ..wire import text_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from ..values import Request
     from .client import Client
+
+HINT_PATIENCE = 5.0  # seconds that the names in a hint are worth
 
 
 def list_models(client: Client, kind: str) -> list[tuple[str, dict[str, Any]]]:
@@ -56,11 +58,18 @@ def price_entry(client: Client, model: str) -> dict[str, Any]:
 
 
 def nearest(client: Client, model: str) -> list[str]:
-    """The ids in the live list that are most like `model`; none if there is trouble, which is not told."""
+    """The ids in the live list that are most like `model`; none if there is trouble, which is not told.
+
+    It is for a hint only: one request, which is not repeated and has to be quick.
+    """
     import difflib
 
+    mixed = client.dialect.model_lists("chat")[0]  # it has the models of every kind
+    request = Request("GET", mixed.url, repeat=Repeat(), silence=HINT_PATIENCE)
     try:
-        names = [name for name, _ in list_models(client, "all")]
+        response = client.once(request)
+        response.limit(HINT_PATIENCE)
+        names = [name for name, _ in client.dialect.entries(client.read(response).document) or ()]
     except NetError:
         return []
     return difflib.get_close_matches(model, names, 3, 0.5)

@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from ..values import Pending, Request
     from .client import Client
 
-GRACE = 2.0  # seconds that a GET on its way may still take when a signal or the deadline comes: it may bring the image
+GRACE = 2.0  # seconds that a request on its way may still take when a signal comes: it may bring the image
+LATE = 0.4  # the same for a GET when the deadline comes: the command ends within a second of it
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.05, 60.0  # seconds between two polls, whatever the gateway asks for
 PAUSES = {"image": 2.0, "video": 3.0}  # seconds between two polls if the gateway does not say
 ADVICE = {
@@ -65,10 +66,12 @@ def submit(client: Client, request: Request, pending: Pending) -> None:
 
 def _post(client: Client, request: Request, pending: Pending) -> None:
     def attempt() -> str:
-        reply = client.read(client.once(request))
+        response = client.once(request)
+        reply = client.read(response, task=True)
         task_id = client.dialect.accepted(reply.document)
         pending.request_id = reply.request_id
         if task_id is None:
+            client.check(reply.document, response)
             message = "the task was accepted without a usable id"
             raise NetError(message, "protocol", sent=True, request_id=reply.request_id)
         return task_id

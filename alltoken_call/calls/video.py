@@ -72,7 +72,7 @@ def collect(client: Client, clip: Clip, *, force: bool = False) -> Clip:
 
 def _look(client: Client, clip: Clip) -> Task:
     request = client.dialect.poll("video", clip.task_id or "")
-    reply = client.read(client.once(request))
+    reply = client.read(client.once(request), task=True)
     clip.request_id = reply.request_id
     task = client.dialect.task(reply.document)
     task.pause = reply.retry_after if task.pause is None else task.pause
@@ -145,10 +145,15 @@ def list_videos(client: Client) -> tuple[list[dict[str, Any]], int | None]:
 
 
 def cancel_video(client: Client, task_id: str) -> Clip:
-    """Cancel a task; the value has its new status. Raises `NetError`."""
+    """Cancel a task; the value has its new status. Raises `CallError`."""
     clip = Clip("video", None, target=None, submitted=client.clock.started)
     clip.task_id = task_id
-    reply = client.get(client.dialect.cancel(task_id))
+    try:
+        reply = client.get(client.dialect.cancel(task_id), task=True)
+    except NetError as error:
+        unknown = error.http in (404, 409)
+        hint = "`alltoken-call video --list` shows which tasks there are, and their status" if unknown else error.hint
+        raise client.ended(error, clip, hint=hint) from None
     clip.request_id = reply.request_id
     clip.status = one_line(client.dialect.task(reply.document).status, 60)
     if client.ledger and client.ledger.find(client.gateway.name, "video", task_id):

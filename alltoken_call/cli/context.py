@@ -59,18 +59,28 @@ class Signals(Shield):
 
         If the block fails, its failure goes first, and a signal waits for the next `check`.
         """
-        self._depth += 1
-        if self._depth == 1:
+        outer, self._depth = self._depth, self._depth + 1
+        if not outer:
             self._grace = grace
         try:
             yield
         finally:
-            self._depth -= 1
-            if not self._depth:
+            self._depth = outer
+            if not outer:
                 self.firm()
                 self._arriving = False
-        if not self._depth:
+        if not outer:
             self.check()
+
+    @contextlib.contextmanager
+    def lifted(self) -> Iterator[None]:
+        """Let signals through until the block's end, inside one in which they are held back."""
+        self.check()
+        outer, self._depth = self._depth, 0
+        try:
+            yield
+        finally:
+            self._depth = outer
 
     def firm(self) -> None:
         """What must not be interrupted has begun."""
@@ -83,7 +93,8 @@ class Signals(Shield):
         """Raise `Interrupted` if a signal was held back: here is a good place."""
         if self._pending is not None:
             self._depth = 0
-            raise Interrupted(self._pending)
+            signum, self._pending = self._pending, None
+            raise Interrupted(signum)
 
     def _arrived(self, signum: int, _frame: FrameType | None) -> None:
         if not self._depth or not hasattr(signal, "setitimer"):
@@ -96,9 +107,8 @@ class Signals(Shield):
             self.told()
 
     def _out_of_patience(self, _signum: int, _frame: FrameType | None) -> None:
-        if self._grace and self._pending is not None:
-            self._depth = 0
-            raise Interrupted(self._pending)
+        if self._grace:
+            self.check()
 
 
 class Context:
@@ -142,7 +152,7 @@ class Context:
         key = config.api_key(self.environ) if keyed else ""
         output.check_stdout()
         path = config.ledger_path(self.environ)
-        ledger = Ledger(path, output.warning, off=self.environ.get("ALLTOKEN_LEDGER") == "off")
+        ledger = Ledger(path, output.ledger_fails, off=self.environ.get("ALLTOKEN_LEDGER") == "off")
         self.signals.told = lambda: output.note("status", "stopping as soon as what is arriving is saved")
         self.made = Client(
             gateway,
@@ -167,11 +177,11 @@ class Context:
 
         return assemble(words, self, output, only_dash=only_dash)
 
-    def offers_text(self) -> bool:
-        """Whether stdin was meant for us though no word asks for it, and holds something."""
+    def offers_text(self, output: Output) -> bool:
+        """Whether stdin was meant for us though no word asks for it, and holds something. Waits as `prompt` does."""
         from .prompt import holds_text
 
-        return holds_text(self)
+        return holds_text(self, output)
 
     def command_line(self, *words: str) -> str:
         """A command line that runs this program here, as one would type it."""

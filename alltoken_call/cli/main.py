@@ -16,7 +16,7 @@ import re
 from .. import __version__
 from ..commands import options
 from ..errors import CallError, ExitStatus, Interrupted, NetError, UsageError
-from ..values import Pending
+from ..values import Pending, Report
 from .output import Output
 from .report import document, resume_line, tell_error, tell_money
 
@@ -140,12 +140,20 @@ def _run(name: str, head: list[str], words: list[str], context: Context, output:
     context.clock.deadline = context.clock.monotonic() + max_wait
     try:
         result: Result | None = module.run(args, context, output)
-    except UsageError as error:
-        if error.hint is not None:
-            raise
-        hint = parser.format_usage().strip() if error.code == "no_prompt" else f"{parser.prog} --help shows the options"
-        raise UsageError(error.message, code=error.code, hint=hint) from None
+    except (CallError, NetError) as error:
+        hint = error.hint
+        if isinstance(error, UsageError) and hint is None:
+            usage = error.code == "no_prompt"
+            hint = parser.format_usage().strip() if usage else f"{parser.prog} --help shows the options"
+        end = CallError.of(error, hint=hint)
+        raise end if end.partial else CallError.of(end, partial=Report(_model(args))) from None
     return result
+
+
+def _model(args: argparse.Namespace) -> str | None:
+    """The model that the command line asks for; models and cost take it as a word."""
+    named: str | None = args.model if "model" in args else next(iter(args.words), None)
+    return named
 
 
 def _ended(
@@ -157,9 +165,11 @@ def _ended(
         if result is not None and (error is None or error.status is not ExitStatus.BROKEN_PIPE):
             tell_money(result, output)
         if error is not None and error.status is not ExitStatus.BROKEN_PIPE:
+            if isinstance(result, Pending) and result.tried and not result.resumable:
+                output.tell_task(result.task_id or "")
             tell_error(error, output)
-            if isinstance(result, Pending) and result.resumable:
-                output.say(resume_line(result, context))
+        if isinstance(result, Pending) and result.resumable:
+            output.say(resume_line(result, context))
         broken = error is not None and (error.status is ExitStatus.BROKEN_PIPE or not output.stdout_works)
         if output.json_mode and not output.documented and not broken:
             output.document(document(name, keys, result, error, context, output))
@@ -167,6 +177,8 @@ def _ended(
         if unwritable.status is not ExitStatus.BROKEN_PIPE:
             tell_error(unwritable, output)
         return int(unwritable.status), result
+    except Interrupted as signal:  # the reader of stdout or stderr stood still
+        return int(signal.status), result
     return int(error.status) if error else 0, result
 
 
@@ -277,11 +289,12 @@ The key comes from ALLTOKEN_API_KEY.
 commands:
 {commands}
 
-alltoken-call COMMAND --help shows a command's options. /alltoken-chat is chat, and so on.
+alltoken-call COMMAND --help (or help COMMAND) shows a command's options.
+/alltoken-chat is chat, and so on.
 
 options:
   -h, --help                    show this and exit
-  --version                     show the version and exit
+  -V, --version                 show the version and exit
   --install-skills DIR          write six skill folders into DIR
   --completion bash|zsh|fish    print a completion script to eval
 

@@ -19,12 +19,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, TextIO
 
-    from ..values import Event, Pending, Request
+    from ..values import Event, Request
     from .context import Context
 
 _COLOURS = {"error": "31", "warning": "33"}
 PIECE = 4096  # bytes that a pipe takes without blocking when select says that it can be written to (PIPE_BUF)
-LAST_WORDS = 0.5  # seconds that stderr may stand still once the run is ending
+LAST_WORDS = 0.3  # seconds that stderr may stand still once the run is ending
 
 
 class Output:
@@ -36,7 +36,10 @@ class Output:
         self.json_mode = json_mode
         self.quiet = quiet
         self.verbose = verbose
+        self.thinking = False  # the model's reasoning is shown
         self.about = ""  # what a line about a submitted task adds
+        self._submitted = ""  # the task's id
+        self._told = {""}  # ids of tasks
         self.documented = False  # stdout has its JSON document
         self.ending = False  # nothing is waited for any more
         self._context = context
@@ -44,7 +47,8 @@ class Output:
         self._stderr = context.stderr
         self._secret = context.environ.get("ALLTOKEN_API_KEY", "").strip()
         plain = context.environ.get("NO_COLOR") or context.environ.get("TERM") == "dumb"
-        self._lively = is_terminal(context.stderr) and not plain
+        self._err_terminal = is_terminal(context.stderr)
+        self._lively = self._err_terminal and not plain
         self._half = ""  # a high surrogate whose other half comes with the next delta
         self._column = 0  # 0 if stdout is at the beginning of a line
         self._warned: set[str] = set()
@@ -68,8 +72,11 @@ class Output:
 
     def on_event(self, event: Event) -> None:
         """Show or tell what happens in a call; the one place that does."""
-        if isinstance(event, (Reasoning, Trace, Warned)):
-            {Reasoning: self.reasoning, Trace: self.debug, Warned: self.warning}[type(event)](event.text)
+        if isinstance(event, Reasoning):
+            if self.thinking:
+                self.reasoning(event.text)
+        elif isinstance(event, (Trace, Warned)):
+            {Trace: self.debug, Warned: self.warning}[type(event)](event.text)
         elif isinstance(event, Text):
             self.text(event.text)
         elif isinstance(event, Note):
@@ -82,7 +89,10 @@ class Output:
         elif isinstance(event, Downloading):
             self.progress(f"downloading {event.done:,} bytes" + (f" of {event.total:,}" if event.total else ""))
         elif isinstance(event, Submitted):
-            self.say(f"submitted {one_line(event.task_id, 200)}{self.about}")
+            self._submitted = event.task_id
+            client = self._context.made
+            if not self.quiet or not (client and client.ledger and client.ledger.works):
+                self.tell_task(event.task_id)
         elif isinstance(event, Stored):
             only = "; the gateway keeps no second copy" if event.only else ""
             took = self._context.clock.gone()
@@ -96,12 +106,16 @@ class Output:
                 while block := file.read(1 << 16):
                     self.binary(block)
 
-    def leave(self, pending: Pending, context: Context) -> None:
-        """Leave a task to itself: how to resume it on stderr, and its id on stdout."""
-        from .report import resume_line
+    def ledger_fails(self, reason: str) -> None:
+        """Warn that nothing is recorded any more: from now on stderr alone has the task's id."""
+        self.warning(reason)
+        self.tell_task(self._submitted)
 
-        self.say(resume_line(pending, context))
-        self.line(pending.task_id or "")
+    def tell_task(self, task_id: str) -> None:
+        """Tell a task's id, also under --quiet, unless that was done."""
+        if task_id not in self._told:
+            self._told.add(task_id)
+            self.say(f"submitted {one_line(task_id, 200)}{self.about}")
 
     # stdout
 
@@ -161,7 +175,7 @@ class Output:
     def _show(self, text: str) -> None:
         if not text:
             return
-        if self._unended and self.to_terminal and self._lively:
+        if self.to_terminal and self._err_terminal:
             self._end_thought()
         self._column = int(not text.endswith("\n"))
         encoding = "utf-8"
@@ -192,8 +206,9 @@ class Output:
                 raise CallError(message, status=ExitStatus.CUT_SHORT, code="max_wait") from None
             reason = getattr(error, "strerror", None) or "closed"
             raise OutputError(f"cannot write to stdout: {reason}") from None
-        except BaseException:  # a signal: the reader may stand still, and is not waited for again
-            self._give_up_stdout()
+        except BaseException:  # a signal: a reader that stands still is not waited for again
+            if not _takes_more(stream):
+                self._give_up_stdout()
             raise
 
     def _give_up_stdout(self) -> None:
@@ -267,7 +282,8 @@ class Output:
 
     def _width(self) -> int:
         try:
-            return max(10, min(79, os.get_terminal_size(self._stderr.fileno()).columns))  # type: ignore[union-attr]
+            columns = os.get_terminal_size(self._stderr.fileno()).columns  # type: ignore[union-attr]
+            return max(10, min(79, columns or 79))  # 0: the terminal does not say
         except (AttributeError, OSError, ValueError):
             return 79
 
@@ -329,6 +345,14 @@ def _push(stream: TextIO, data: bytes, left: Any) -> None:
         except BlockingIOError:  # somebody made the pipe non-blocking, for all who share it
             if not select.select([], [descriptor], [], min(max(0.0, left()), 1e7))[1]:
                 raise TimeoutError from None
+
+
+def _takes_more(stream: TextIO) -> bool:
+    """Whether a write to the stream's descriptor would not block."""
+    try:
+        return bool(select.select([], [stream], [], 0)[1])
+    except (OSError, ValueError):
+        return False
 
 
 def _silence(stream: TextIO) -> None:

@@ -53,10 +53,14 @@ def _is_offered(context: Context) -> bool:
         return False
 
 
-def holds_text(context: Context) -> bool:
-    """Whether stdin was meant for us and has at least a byte; nothing is read."""
-    if not _is_offered(context) or not _ready(context, SHORT_PATIENCE):
+def holds_text(context: Context, output: Output) -> bool:
+    """Whether stdin was meant for us and has at least a byte; nothing is taken from it. Waits and raises as
+    `assemble`."""
+    if not _is_offered(context):
         return False
+    _await(context, output, patient=False)
+    if not _ready(context, context.clock.left()):
+        raise _late("stdin is still open and empty")
     stream = context.stdin
     try:
         return bool(stream.buffer.peek(1))  # type: ignore[union-attr]  # it is offered
@@ -69,7 +73,7 @@ def _read(context: Context, output: Output, *, patient: bool = False, told: bool
     if context.stdin is None:
         return ""
     try:
-        _await(context, output, patient)
+        _await(context, output, patient=patient)
         data = bytearray()
         while block := _block(context):
             data += block
@@ -94,7 +98,7 @@ def _block(context: Context) -> bytes:
     return stream.buffer.read1(1 << 16)  # type: ignore[attr-defined, no-any-return]
 
 
-def _await(context: Context, output: Output, patient: bool) -> None:
+def _await(context: Context, output: Output, *, patient: bool) -> None:
     """Wait for the first byte or the end: in sight of a person, as long as it takes; else `PATIENCE` seconds."""
     if patient or is_terminal(context.stdin) or _ready(context, SHORT_PATIENCE):
         return

@@ -43,7 +43,7 @@ def _bash(options: dict[str, list[_Option]], about: dict[str, str], top: list[st
             if option.choices:
                 lines.append(f"        {pattern}) {offer(option.choices)}")
             elif option.files:
-                lines.append(f'        {pattern}) compopt -o filenames; COMPREPLY=($(compgen -f -- "$cur")); return ;;')
+                lines.append(f"        {pattern}) _alltoken_call_files; return ;;")
             elif option.takes:
                 lines.append(f"        {pattern}) return ;;")
     flags = [
@@ -52,6 +52,11 @@ def _bash(options: dict[str, list[_Option]], about: dict[str, str], top: list[st
     ]
     return "\n".join(
         [
+            "_alltoken_call_files() {  # a line a name, which may hold spaces; macOS's bash lacks both builtins",
+            "    compopt -o filenames 2>/dev/null",
+            '    if type mapfile >/dev/null 2>&1; then mapfile -t COMPREPLY < <(compgen -f -- "$cur")',
+            """    else local IFS=$'\\n'; COMPREPLY=($(compgen -f -- "$cur")); fi""",
+            "}",
             "_alltoken_call() {",
             '    local cur="${COMP_WORDS[COMP_CWORD]}" prev="${COMP_WORDS[COMP_CWORD-1]}" command="${COMP_WORDS[1]}"',
             "    COMPREPLY=()",

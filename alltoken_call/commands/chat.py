@@ -84,9 +84,9 @@ def run(args: argparse.Namespace, context: Context, output: Output) -> Answer | 
     """Ask, show, and keep the thread."""
     if not args.thread or args.dry_run:
         return _run(args, context, output)
-    from ..store import files, thread
+    from ..store import thread
 
-    files.check_replaceable(args.thread)
+    thread.check(args.thread)
     folder = config.state_dir(context.environ)
     locks = folder and os.path.join(folder, "locks")
     with thread.locked(args.thread, locks, context.clock.left, context.clock.sleep):
@@ -98,9 +98,10 @@ def _run(args: argparse.Namespace, context: Context, output: Output) -> Answer |
 
     thread = _thread(args)
     named, words = (None, args.words) if args.model else options.split_model(args.words)
-    if not named and not args.model and len(words) == 1 and context.offers_text():
-        named, words = options.split_model([*words, "-"])  # a lone model, and the prompt on stdin
-        words = words if named else args.words
+    if not named and not args.model and len(words) == 1:
+        lone = options.split_model([*words, "-"])  # a lone model, and the prompt on stdin
+        if lone[0] and context.offers_text(output):
+            named, words = lone
     model = args.model or named or (thread and thread.model) or options.default_model(context, "chat")
     if thread and thread.model and model == thread.model and not (args.model or named):
         output.note("thread", f"model {one_line(model, 60)}")
@@ -116,14 +117,16 @@ def _run(args: argparse.Namespace, context: Context, output: Output) -> Answer |
     body["messages"] = messages
     body |= options.given(temperature=args.temperature, max_tokens=args.max_tokens)
     if args.thinking is not None:
+        output.thinking = True
         body["thinking"] = True
         if args.thinking:
             body["thinking_budget"] = args.thinking
     answer = send(args, context, output, body, named=named)
     if answer is None:
         return None
-    for call in answer.tool_calls:
-        output.line(json.dumps(call))
+    with options.showing(answer):
+        for call in answer.tool_calls:
+            output.line(json.dumps(call))
     if thread:
         turn: dict[str, Any] = {"role": "assistant", "content": answer.text or None}
         if answer.tool_calls:
@@ -161,16 +164,19 @@ def send(
 
     client = context.client(args, output)
     try:
-        return ask_with_fallback(client, body, args.fallback, families=families)
+        answer = ask_with_fallback(client, body, args.fallback, families=families)
     except CallError as error:
+        with options.showing(error.partial):
+            output.end_text()
         if error.http != 404:
             raise
         hint = (
             f"{named!r} was taken for the model; -m ID settles it, or put the whole prompt in quotes" if named else None
         )
         raise CallError.of(error, hint=options.with_nearest(client, body["model"], hint or error.hint)) from None
-    finally:
+    with options.showing(answer):
         output.end_text()
+    return answer
 
 
 def _thread(args: argparse.Namespace) -> Thread | None:

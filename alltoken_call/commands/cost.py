@@ -27,6 +27,7 @@ FIELDS = ("prompt_tokens", "completion_tokens", "input_price", "output_price", "
 HELP = "what a call costs, what the last one cost, what was spent"
 EXAMPLE = "alltoken-call cost --since 7d --by day"
 _SIDES = ("prompt", "completion")
+FREE = ("none", "local")  # sources of a cost that is not unknown though there is no figure
 _UNITS = {"d": "days", "h": "hours", "m": "minutes"}
 _KEYS = {"model": "model", "command": "command", "day": "date(started, 'unixepoch', 'localtime')"}
 
@@ -147,9 +148,10 @@ def _last(args: argparse.Namespace, context: Context, output: Output) -> Report:
     when = dt.datetime.fromtimestamp(row["started"]).astimezone()
     model = row["model"]
     report = Report(model)
-    report.cost = Cost(prices.figure(row["cost"]), row["source"])
+    usd = prices.figure(row["cost"])
+    report.cost = Cost(usd, row["source"] if usd or row["source"] in FREE else None)
     pair = None
-    if model and report.cost.usd is None and row["source"] is None and row["prompt_tokens"] is not None:
+    if model and report.cost.usd is None and report.cost.source is None and row["prompt_tokens"] is not None:
         try:
             pair = _prices(args, context, output, model)[1]
         except (CallError, NetError) as error:
@@ -198,8 +200,8 @@ def _spent(args: argparse.Namespace, context: Context, output: Output) -> Report
         "count(*)",
         "total(prompt_tokens)",
         "total(completion_tokens)",
-        "group_concat(cost)",
-        "sum(cost IS NULL AND source IN ('none', 'local'))",
+        "group_concat(replace(cost, ',', '?'))",  # a comma comes from somebody's hand
+        f"sum(cost IS NULL AND source IN {FREE})",
     )
     rows = _rows(context, "started >= ? GROUP BY 1 ORDER BY 1", (since or 0.0,), columns)
     if not rows:

@@ -58,8 +58,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, context: Context, output: Output) -> Saved | None:
     """Make the image, or resume a task that is making one."""
     saved = _make(args, context, output) if args.resume is None else _resume(args, context, output)
-    for path in saved.files if saved else ():
-        output.path(path)
+    if saved is not None:
+        with options.showing(saved):
+            if args.detach and args.resume is None:
+                output.line(saved.task_id or "")
+            for path in () if saved.target == "-" else saved.files:
+                output.path(path)
     return saved
 
 
@@ -86,11 +90,9 @@ def _make(args: argparse.Namespace, context: Context, output: Output) -> Saved |
     try:
         saved = make_image(client, body, target=target, force=args.force, sources=sources, detach=args.detach)
     except CallError as error:
-        if error.http != 404 or (error.partial and error.partial.task_id):
+        if error.http != 404 or not error.partial.tried or error.partial.task_id:  # it is not about the model
             raise
         raise CallError.of(error, hint=options.with_nearest(client, model, error.hint)) from None
-    if args.detach:
-        output.leave(saved, context)
     return saved
 
 

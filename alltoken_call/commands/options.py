@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import math
 import os
 import re
 
 from .. import config
-from ..errors import CallError, UsageError
+from ..errors import CallError, Interrupted, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from typing import Any, TypeVar
 
     from ..calls.client import Client
     from ..cli.context import Context
-    from ..values import Pending
+    from ..values import Pending, Result
 
     P = TypeVar("P", bound=Pending)
 
@@ -128,6 +129,18 @@ def fallback(value: str) -> str | list[str]:
 def given(**fields: Any) -> dict[str, Any]:
     """The request fields that the command line has a value for."""
     return {name: value for name, value in fields.items() if value is not None}
+
+
+@contextlib.contextmanager
+def showing(result: Result, *, hint: str | None = None) -> Iterator[None]:
+    """A block that shows a result: if it fails, the error's partial is that result, and `hint` is told."""
+    try:
+        yield
+    except CallError as error:
+        raise CallError.of(error, partial=result, hint=error.hint or hint) from None
+    except Interrupted as signal:
+        status = signal.status
+        raise CallError("stopped by a signal", code="interrupted", status=status, partial=result) from None
 
 
 def default_model(context: Context, command: str) -> str:

@@ -89,8 +89,14 @@ def run(args: argparse.Namespace, context: Context, output: Output) -> Result | 
     if args.resume is not None:
         options.no_words(args, "--resume")
     clip = _make(args, context, output) if args.resume is None else _resume(args, context, output)
-    if clip is not None and (clip.files or clip.video_url):
-        output.path(clip.files[0]) if clip.files else output.line(clip.video_url or "")
+    if clip is not None:
+        with options.showing(clip, hint=clip.video_url and f"the clip is at {clip.video_url}"):
+            if args.detach and args.resume is None:
+                output.line(clip.task_id or "")
+            elif clip.files:
+                output.path(clip.files[0])
+            elif clip.video_url:
+                output.line(clip.video_url)
     return clip
 
 
@@ -121,11 +127,9 @@ def _make(args: argparse.Namespace, context: Context, output: Output) -> Clip | 
     try:
         clip = make_video(client, body, target=target, force=args.force, uploads=uploads, detach=args.detach)
     except CallError as error:
-        if error.http != 404 or (error.partial and error.partial.task_id):
+        if error.http != 404 or not error.partial.tried or error.partial.task_id:  # it is not about the model
             raise
         raise CallError.of(error, hint=options.with_nearest(client, model, error.hint)) from None
-    if args.detach:
-        output.leave(clip, context)
     return clip
 
 

@@ -70,6 +70,8 @@ class AllToken(OpenAI):
         "upstream_invalid_parameter": 400,
         "upstream_content_violation": 400,
         "upstream_model_not_found": 404,
+        "upstream_error": 502,
+        "all_providers_failed": 503,
     }
     types = {  # noqa: RUF012
         "billing_error": 402,
@@ -124,11 +126,9 @@ class AllToken(OpenAI):
         """Whether an entry of the list that `request` asked for is of a kind; one that does not say what it is counts
         as what its list is for."""
         modality = (text_of(entry.get("modality")) or "").lower()
-        if kind == "all" or (not modality and not request.url.endswith(_LISTS["chat"])):
-            return True
-        if kind == "chat":
-            return modality in ("", "text", "vision", "chat")
-        return modality == kind or (not modality and request.url.endswith(_LISTS[kind]))
+        if not modality:  # the catalog, like the first list, is for chat
+            modality = next((name for name, path in _LISTS.items() if request.url.endswith(path)), "chat")
+        return kind in ("all", modality) or (kind == "chat" and modality in ("text", "vision"))
 
     def prices(self, entry: Mapping[str, Any]) -> Pair:
         """Input and output price in dollars per 1M tokens; None if unknown. The field names have changed over time."""

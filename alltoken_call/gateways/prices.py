@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     Pair = tuple[Decimal | None, Decimal | None]  # dollars per 1M prompt and completion tokens
 
-EXACT = decimal.Context(prec=120)  # digits: any sum of sums that `amount` takes
+EXACT = decimal.Context(prec=160)  # digits: any sum of sums that `amount` takes
 
 
 def amount(value: object) -> Decimal | None:
@@ -20,14 +20,14 @@ def amount(value: object) -> Decimal | None:
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None
     text = str(value).strip()
-    if not text.isascii() or len(text) > 40 or "_" in text:
+    if not text.isascii() or len(text) > 60 or "_" in text:
         return None
     try:
         number = Decimal(text)
     except decimal.InvalidOperation:
         return None
     # An exponent of thousands would print as thousands of zeros.
-    return number if number.is_finite() and not number.is_signed() and abs(number.adjusted()) < 30 else None
+    return number if number.is_finite() and not number.is_signed() and abs(number.adjusted()) <= 30 else None
 
 
 def figure(text: object) -> str | None:

@@ -80,7 +80,9 @@ def open_url(
                 sent["Content-Length"] = str(len(data))
             body = io.BytesIO(data) if data is not None else None  # sent block by block: --timeout is a block's
             connection.request(method, target, body, sent)
-            return Response(connection.getresponse(), exchange)
+            answer = connection.getresponse()
+            sock.close()  # the answer keeps the descriptor until it is closed, whether the server keeps alive or not
+            return Response(answer, exchange)
         except BaseException:
             sock.close()
             raise
@@ -177,7 +179,9 @@ def _tunnel(sock: socket.socket, host: str, port: int, headers: Mapping[str, str
         raise NetError(
             "the proxy closed the connection", "unreachable", passing=True, hint="check HTTPS_PROXY"
         ) from None
-    if answer.status != 200:
+    finally:
+        answer.close()
+    if not 200 <= answer.status < 300:  # RFC 9110 §9.3.6
         message = f"the proxy refuses to connect to {host} (status {answer.status})"
         raise NetError(message, "proxy", passing=answer.status >= 500, hint="check HTTPS_PROXY and NO_PROXY")
 
@@ -214,8 +218,8 @@ class _Socket:
     def sendall(self, data: Any) -> None:
         if self._refused:
             return
-        self._exchange.sent = True
         self._sock.settimeout(self._exchange.patience())
+        self._exchange.sent = True
         try:
             self._sock.sendall(data)
         except (BrokenPipeError, ConnectionResetError):

@@ -104,7 +104,7 @@ class Response:
         return found
 
     def body(self, limit: int = LARGEST_JSON) -> bytes:
-        """The whole body; the connection is closed then. Raises `NetError` if it is cut, or larger than `limit` bytes."""
+        """The whole body; closes the connection. Raises `NetError` if it is cut, or larger than `limit` bytes."""
         parts: list[bytes] = []
         size = 0
         try:

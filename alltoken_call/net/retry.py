@@ -75,7 +75,10 @@ def repeat(
                 pause = max(pause, least)
             if pause is None or clock.monotonic() + pause - first > policy.latest:
                 raise error.but(sent=doubtful) from None
-            if pause >= clock.left():
+            left = clock.left()
+            if policy.last and left > 0:
+                pause = min(pause, left)
+            elif pause >= left:
                 if policy.forever:
                     raise NetError("the time of --max-wait is over", "max_wait", sent=doubtful) from None
                 raise error.but(sent=doubtful) from None
@@ -90,7 +93,7 @@ def is_lost(error: NetError, policy: Repeat) -> bool:
     """Whether a failure leaves open what the gateway did with the request."""
     if error.http is None:
         return error.sent
-    return policy.bare and not error.enveloped and not 400 <= error.http < 500
+    return policy.bare and not error.enveloped and error.http >= 500
 
 
 def _pause(error: NetError, policy: Repeat, failures: int, lost: bool, chance: float) -> float | None:

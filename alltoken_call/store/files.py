@@ -110,8 +110,10 @@ def check_folder(path: str) -> None:
                 sync(file)
         finally:
             discard(part)
-        if os.path.lexists(path) and not _is_replaceable(path):
-            raise PermissionError(errno.EPERM, "it belongs to another user, in a directory that protects it")
+        with contextlib.suppress(FileNotFoundError):
+            os.lstat(path)  # a name that is too long
+            if not _is_replaceable(path):
+                raise PermissionError(errno.EPERM, "it belongs to another user, in a directory that protects it")
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror}", hint="choose another place") from None
 
@@ -168,7 +170,7 @@ def replace(path: str, data: bytes) -> None:
 
     Raises `OutputError`; then the file at `path` is as it was.
     """
-    path = os.path.realpath(path)
+    path = os.path.realpath(absolute(path))
     part = None
     try:
         file, part = part_of(path, 0o600)
@@ -203,7 +205,13 @@ def put(part: str, path: str, *, force: bool) -> None:
     A hard link is the rename that never overwrites; where the file system has none, a look and a rename must do.
     """
     if force:
-        os.replace(part, os.path.realpath(path))
+        path = os.path.realpath(path)
+        try:
+            os.replace(part, path)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            _copy(part, path)  # one link among several may lead to another file system
         return
     try:
         os.link(part, path)
@@ -215,6 +223,21 @@ def put(part: str, path: str, *, force: bool) -> None:
         os.rename(part, path)
     else:
         os.unlink(part)
+
+
+def _copy(part: str, path: str) -> None:
+    """Put the file at `part` at `path`, on another file system, in one step. Raises OSError."""
+    import shutil
+
+    file, nearer = part_of(path)
+    try:
+        with file, open(part, "rb") as source:
+            shutil.copyfileobj(source, file)
+            sync(file)
+        os.replace(nearer, path)
+    finally:
+        discard(nearer)
+    discard(part)
 
 
 def sync(file: BinaryIO) -> None:
@@ -241,6 +264,11 @@ def same(one: str, other: str) -> bool:
     return False
 
 
+def _cut(name: str, size: int) -> str:
+    """The beginning of a name, of at most `size` bytes."""
+    return os.fsencode(name)[:size].decode("utf-8", "ignore")
+
+
 def keep(part: str, folder: str, name: str) -> str:
     """Give a finished file whose place has failed a name of its own in `folder`; where it then is.
 
@@ -249,8 +277,9 @@ def keep(part: str, folder: str, name: str) -> str:
     import shutil
 
     stem, ending = os.path.splitext(name)
+    stem, ending = _cut(stem, 100), _cut(ending, 10)
     for place in (folder, os.path.dirname(part)):
-        kept = os.path.join(place, f"{stem[:100]}-{os.urandom(4).hex()}{ending[:10]}")
+        kept = os.path.join(place, f"{stem}-{os.urandom(4).hex()}{ending}")
         try:
             make_private(place)
             os.chmod(part, 0o600)

@@ -38,15 +38,22 @@ COLUMNS = (
     "exit_status",
 )
 _VERSION = 2
+_NOW = f"PRAGMA user_version = {_VERSION}"
+_EFFECTIVE = os.access in os.supports_effective_ids
 # The index holds all that `cost --since` reads, by time.
 _SCHEMA = (
-    "CREATE TABLE calls ("
-    " id INTEGER PRIMARY KEY, started REAL NOT NULL, ended REAL, gateway TEXT NOT NULL DEFAULT 'alltoken', root TEXT,"
-    " command TEXT NOT NULL, model TEXT, status TEXT, task_id TEXT, request_id TEXT, prompt_tokens INTEGER,"
-    " completion_tokens INTEGER, cost TEXT, source TEXT, output TEXT, exit_status INTEGER,"
-    " UNIQUE (gateway, command, task_id))",
-    "CREATE INDEX calls_spent ON calls"
-    " (started, model, command, gateway, prompt_tokens, completion_tokens, cost, source)",
+    (
+        "CREATE TABLE calls ("
+        " id INTEGER PRIMARY KEY, started REAL NOT NULL, ended REAL,"
+        " gateway TEXT NOT NULL DEFAULT 'alltoken', root TEXT, command TEXT NOT NULL, model TEXT,"
+        " status TEXT, task_id TEXT, request_id TEXT, prompt_tokens INTEGER, completion_tokens INTEGER,"
+        " cost TEXT, source TEXT, output TEXT, exit_status INTEGER,"
+        " UNIQUE (gateway, command, task_id))"
+    ),
+    (
+        "CREATE INDEX calls_spent ON calls"
+        " (started, model, command, gateway, prompt_tokens, completion_tokens, cost, source)"
+    ),
     "CREATE TABLE dialects (root TEXT PRIMARY KEY, dialect TEXT NOT NULL)",
 )
 _V1 = (  # its columns, in both versions
@@ -87,8 +94,9 @@ class Ledger:
         """The row of a task; without an id, of the latest one that has not ended. {} if there is none."""
         if not self.works:
             return {}
+        values: tuple[str, ...] = (gateway, command, task_id or "")
         if task_id:
-            condition, values = "gateway = ? AND command = ? AND task_id = ?", (gateway, command, task_id)
+            condition = "gateway = ? AND command = ? AND task_id = ?"
         else:
             marks = ", ".join("?" * len(ENDED))
             condition = f"command = ? AND task_id IS NOT NULL AND status NOT IN ({marks}) ORDER BY id DESC LIMIT 1"
@@ -130,6 +138,7 @@ def rows(
     if path is not None and not os.path.exists(path):
         return []
     with _opened(path, write=False) as database:
+        database.text_factory = lambda data: data.decode("utf-8", "replace")  # what a hand has damaged is shown so
         found = database.execute(f"SELECT {', '.join(columns)} FROM calls WHERE {condition}", values)  # noqa: S608  # ours
         return [tuple(os.fsdecode(cell) if isinstance(cell, bytes) else cell for cell in row) for row in found]
 
@@ -140,7 +149,9 @@ def _bound(value: Any) -> Any:
         try:
             value.encode()
         except UnicodeEncodeError:
-            return os.fsencode(value) if os.name != "nt" else value.encode("utf-8", "replace")
+            with contextlib.suppress(UnicodeEncodeError):
+                return os.fsencode(value)
+            return value.encode("utf-8", "replace").decode()
     return value
 
 
@@ -165,19 +176,40 @@ def _connect(path: str, *, write: bool) -> sqlite3.Connection:
     import sqlite3
     from urllib.parse import quote
 
-    if not write and not os.access(path, os.W_OK):
-        # What may be read and not written is read; `immutable`, since WAL's own files cannot be made beside it.
-        uri = f"file:{quote(os.path.abspath(path))}?immutable=1"
-        return sqlite3.connect(uri, uri=True, isolation_level=None)
+    if not write and not _is_writable(path):
+        # What may be read and not written is read; `immutable`, since WAL's own files cannot be made beside it. If
+        # they are there, another user is writing, and what they hold counts.
+        mode = "mode=ro" if os.access(f"{path}-wal", os.R_OK, effective_ids=_EFFECTIVE) else "immutable=1"
+        uri = f"file:{quote(os.fsencode(os.path.abspath(path)))}?{mode}"
+        return _prepared(sqlite3.connect(uri, uri=True, timeout=PATIENCE, isolation_level=None), _prepare_to_read)
     files.make_private(os.path.dirname(path) or ".")
     os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))  # SQLite's own mode would be 0644
-    database = sqlite3.connect(os.path.abspath(path), timeout=PATIENCE, isolation_level=None)
+    return _prepared(sqlite3.connect(os.path.abspath(path), timeout=PATIENCE, isolation_level=None), _prepare)
+
+
+def _is_writable(path: str) -> bool:
+    """Whether SQLite may write `path`, for which it makes files beside it."""
+    return all(os.access(place, os.W_OK, effective_ids=_EFFECTIVE) for place in (path, os.path.dirname(path) or "."))
+
+
+def _prepared(database: sqlite3.Connection, prepare: Callable[[sqlite3.Connection], None]) -> sqlite3.Connection:
     try:
-        _prepare(database)
+        prepare(database)
     except BaseException:
         database.close()
         raise
     return database
+
+
+def _prepare_to_read(database: sqlite3.Connection) -> None:
+    """Show a database of version 1 that cannot be taken over as if it had been. Raises sqlite3.DatabaseError if it is
+    not a database of ours."""
+    version = _version(database)
+    if version == 1:
+        database.execute("PRAGMA temp_store = MEMORY")
+        database.execute("CREATE TEMP VIEW calls AS SELECT *, 'alltoken' AS gateway, NULL AS root FROM main.calls")
+    elif version != _VERSION:
+        raise _foreign(version)
 
 
 def _prepare(database: sqlite3.Connection) -> None:
@@ -191,17 +223,25 @@ def _prepare(database: sqlite3.Connection) -> None:
     database.execute("PRAGMA synchronous = NORMAL")
     if _version(database) in (0, 1):
         database.execute("BEGIN IMMEDIATE")
-        version = _version(database)
+        version = _version(database)  # another process may have been faster
         if version == 0 and database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-            raise sqlite3.DatabaseError("it is another program's database")
-        statements: tuple[str, ...] = {0: (*_SCHEMA,), 1: _FROM_1}.get(version, ())
+            raise _foreign(version)
+        statements: tuple[str, ...] = {0: (*_SCHEMA, _NOW), 1: (*_FROM_1, _NOW)}.get(version, ())
         for statement in statements:
             database.execute(statement)
-        database.execute(f"PRAGMA user_version = {_VERSION}")
         database.execute("COMMIT")
-        database.execute("PRAGMA journal_mode = WAL").fetchall()  # stays with the file; refused, it stays as it was
-    if _version(database) != _VERSION:
-        raise sqlite3.DatabaseError("it was made by another version of alltoken-call")
+    if (version := _version(database)) != _VERSION:
+        raise _foreign(version)
+    if database.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+        with contextlib.suppress(sqlite3.OperationalError):  # others are at work: a later run will do it
+            database.execute("PRAGMA journal_mode = WAL").fetchall()  # stays with the file
+
+
+def _foreign(version: int) -> sqlite3.DatabaseError:
+    import sqlite3
+
+    whose = "made by another version of alltoken-call" if version else "another program's database"
+    return sqlite3.DatabaseError(f"it is {whose}")
 
 
 def _version(database: sqlite3.Connection) -> int:

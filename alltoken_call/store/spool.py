@@ -12,6 +12,7 @@ from __future__ import annotations
 import base64
 import binascii
 import contextlib
+import errno
 import hashlib
 import io
 import os
@@ -36,7 +37,7 @@ _HALF_ESCAPE = re.compile(rb"\\(?:u[0-9a-fA-F]{0,3})?\Z")
 
 def name_of(root: str, command: str, task_id: str) -> str:
     """The beginning of the names of a task's spools."""
-    return hashlib.sha256("\n".join((root, command, task_id)).encode("utf-8", "replace")).hexdigest()[:32]
+    return hashlib.sha256(f"{root}\n{command}\n{task_id}".encode("utf-8", "replace")).hexdigest()[:32]
 
 
 class Spool:
@@ -62,7 +63,7 @@ class Spool:
         while self._folders:
             path = os.path.join(self._folders[0], f"{self._name}.{os.urandom(4).hex()}.json")
             try:
-                files.make_private(self._folders[0])
+                _make(self._folders[0])
                 self._file, self.path = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600), path
                 return
             except OSError:
@@ -95,7 +96,7 @@ class Spool:
         self._folders.pop(0)
         self.begin()
         if full is not None:
-            files.discard(full)
+            self._remove([full])
         self.write(saved)
 
     def whole(self) -> io.FileIO | io.BytesIO:
@@ -118,7 +119,7 @@ class Spool:
         if self.size > self._cut_size:
             smaller, self._cut, self._cut_size = self._cut, smaller, self.size
         if smaller is not None:
-            files.discard(smaller)
+            self._remove([smaller])
 
     def _close(self) -> None:
         if self._file is not None:
@@ -150,15 +151,30 @@ class Spool:
                     os.rmdir(folder)
 
 
+def _make(folder: str) -> None:
+    """Make a folder for spools. Raises OSError, also if another user has put one of our name beside the output."""
+    files.make_private(folder)
+    found = os.lstat(folder)
+    if os.path.basename(folder) == BESIDE and not (stat.S_ISDIR(found.st_mode) and _is_ours(found)):
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+
+def _is_ours(found: os.stat_result) -> bool:
+    return not hasattr(os, "geteuid") or found.st_uid == os.geteuid()
+
+
 def _left_in(folder: str, name: str) -> list[str]:
-    """The spools of a task in a folder: regular files of ours, with names that we make."""
+    """The spools of a task in a folder: regular files of this user, with names that we make."""
     pattern = re.compile(rf"{name}\.[0-9a-f]{{8}}\.json")
-    found = []
+    left = []
     with contextlib.suppress(OSError):
         for entry in os.scandir(folder):
-            if pattern.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
-                found.append(entry.path)
-    return found
+            if pattern.fullmatch(entry.name):
+                with contextlib.suppress(OSError):  # another run has removed it meanwhile
+                    found = entry.stat(follow_symlinks=False)
+                    if stat.S_ISREG(found.st_mode) and _is_ours(found):
+                        left.append(entry.path)
+    return left
 
 
 def open_left(path: str) -> io.FileIO | None:
@@ -168,11 +184,10 @@ def open_left(path: str) -> io.FileIO | None:
         descriptor = os.open(path, flags)
     except OSError:
         return None
-    file = io.FileIO(descriptor, "rb")
     found = os.fstat(descriptor)
-    if stat.S_ISREG(found.st_mode) and found.st_uid == getattr(os, "geteuid", lambda: found.st_uid)():
-        return file
-    file.close()
+    if stat.S_ISREG(found.st_mode) and _is_ours(found):
+        return io.FileIO(descriptor, "rb")
+    os.close(descriptor)
     return None
 
 

@@ -31,16 +31,13 @@ class Thread:
         self.model: str | None = None
         self.messages: list[dict[str, Any]] = []
         self._document: dict[str, Any] | None = {"model": None, "messages": self.messages}
-        if not os.path.exists(path):
-            return
-        if not os.path.isfile(path):
-            raise UsageError(f"{path} is not a regular file, and --thread would make it one")
-        if os.path.getsize(path):
+        _check_kind(path)
+        if os.path.exists(path) and os.path.getsize(path):
             self._read()
 
     def _read(self) -> None:
         try:
-            value = parse_json(files.read_input(self.path))
+            value = parse_json(files.read_input(self.path).decode("utf-8-sig"))  # what is not UTF-8 must not be lost
         except ValueError:
             value = None
         messages: Any = value.get("messages") if isinstance(value, dict) else value
@@ -69,6 +66,17 @@ class Thread:
         files.replace(self.path, (json.dumps(value, indent=1) + "\n").encode("ascii"))
 
 
+def check(path: str) -> None:
+    """Raise `UsageError` if `path` exists and is not a regular file, `OutputError` if it could not be rewritten."""
+    _check_kind(path)
+    files.check_replaceable(path)
+
+
+def _check_kind(path: str) -> None:
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise UsageError(f"{path} is not a regular file, and --thread would make it one")
+
+
 @contextlib.contextmanager
 def locked(path: str, folder: str | None, left: Callable[[], float], sleep: Callable[[float], None]) -> Iterator[None]:
     """Hold the one lock of a file, so that the second of two runs waits for the first; a killed run holds nothing.
@@ -92,8 +100,12 @@ def locked(path: str, folder: str | None, left: Callable[[], float], sleep: Call
         return
     try:
         while True:
-            with contextlib.suppress(OSError):
+            try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                pass
+            except OSError:  # a file system without locks
                 break
             if left() <= 0:
                 message = f"the time of --max-wait is over, and another run is still using {path}"

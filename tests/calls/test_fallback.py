@@ -1,4 +1,4 @@
-"""fallback.py: another model when all providers of one have failed; never a dearer one, never after text."""
+"""calls/fallback.py: another model when all providers of one have failed; never a dearer one, never after text."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import json
 import unittest
 from itertools import pairwise
 
+from alltoken_call import config
 from alltoken_call.calls import fallback
+from alltoken_call.calls.client import Client
 
-from ..gateway import CHAT, DONE, Exchange, delta, frames, refuse, reply, stream
+from ..gateway import CHAT, DONE, Exchange, delta, event, frames, refuse, reply, stream
 from ..harness import Case
-from .test_completion import event
 
 FAILED = refuse(503, "all_providers_failed", "no provider could serve this request")
 LIST, CATALOG = "GET /v1/models", "GET /api-account/models"
@@ -37,9 +38,11 @@ class Choices(unittest.TestCase):
             "none": (None, None),
         }
         catalog = {name: {"input_price": pair[0], "output_price": pair[1]} for name, pair in prices.items()}
-        self.assertEqual(fallback.affordable("asked", [*catalog, "absent"], catalog), ["asked", "same", "free"])
+        client = Client(config.gateway({}))
+        found = fallback.affordable(client, "asked", [*catalog, "absent"], catalog)
+        self.assertEqual(found, ["asked", "same", "free"])
         for unknown in ("none", "half", "absent"):
-            self.assertEqual(fallback.affordable(unknown, ["free"], catalog), [])
+            self.assertEqual(fallback.affordable(client, unknown, ["free"], catalog), [])
 
 
 class Fallback(Case):
@@ -78,7 +81,7 @@ class Fallback(Case):
         self.gateway.on(CHAT, step)
         result = self.chat("hi", "--fallback", "gpt-5.4-mini,nope,glm-5.1")
         self.assertEqual((result.status, self.tried()), (0, ["gpt-5.4-mini", "nope", "glm-5.1"]), result.err)
-        self.assertIn("there is no nope; asking glm-5.1", result.err)
+        self.assertRegex(result.err, r"\[warning\] .*\bnope\b.*; asking glm-5\.1\n")
         self.assertEqual(self.chat("hi", "-m", "nope", "--fallback", "glm-5.1").status, 1)
 
     def test_json_names_the_model_asked_after_the_fallback(self):

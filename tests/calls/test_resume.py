@@ -1,9 +1,10 @@
-"""resume: the task of an earlier run, and whether anything of it is left to do."""
+"""--resume: the task of an earlier run, and whether anything of it is left to do."""
 
 import os
 import shlex
 import shutil
 import sys
+import unittest
 
 from ..gateway import png, reply
 from ..harness import PACKAGE
@@ -36,7 +37,7 @@ class Resuming(TaskCase):
         self.assertEqual(set(self.methods()), {"GET"})
         last = self.image("--resume")
         self.assertQuietly(1, last)
-        self.assertIn("no image task is left to resume", last.err)
+        self.assertIn("[error] nothing_to_resume: ", last.err)
         self.assertQuietly(0, self.video("--resume"))
         self.assertQuietly(1, self.video("--resume"))
 
@@ -54,6 +55,15 @@ class Resuming(TaskCase):
             line = made.err.splitlines()[-1]
             self.assertIn(" # the task expires in 30 min", line)
             self.assertQuietly(0, self.call(*line.split()[1:]))
+
+    @unittest.skipUnless(os.path.exists("/dev/full"), "no /dev/full")
+    def test_a_detached_id_that_stdout_does_not_take_is_told_with_the_resume_line(self):
+        for command, task_id in (("image", IGEN), ("video", VGEN.replace("1", "2"))):
+            with open("/dev/full", "wb") as full:
+                result = self.execute(command, "x", "--detach", stdout=full)
+            self.assertQuietly(13, result)
+            self.assertResumable(result, command, task_id)
+            self.assertEqual(self.row(task_id)["exit_status"], 13)
 
     def test_words_together_with_resume_are_wrong_usage(self):
         self.detached()
@@ -143,10 +153,8 @@ class Resuming(TaskCase):
         image = png(noise=5000)
         self.detached("image", "-o", "x.png")
         self.gateway.requests.clear()
-        os.makedirs(os.path.join(self.state, "spool"))
         for name, data in (("1", document(entry(image))), ("0", document(entry(image))[:3000]), ("2", b"")):
-            with open(os.path.join(self.state, "spool", f"{IGEN}.{name * 8}.json"), "wb") as file:
-                file.write(data)
+            self.spool(IGEN, name, data)
         result = self.image("--resume", "--json")
         self.assertQuietly(0, result)
         self.assertHolds("x.png", image)
@@ -159,9 +167,7 @@ class Resuming(TaskCase):
         for data in (b'{"status": "processing"}', b"<html>portal</html>", b"", document(entry(png()))[:-20]):
             with self.subTest(data=data[:30]):
                 task_id = self.detached("image")
-                os.makedirs(os.path.join(self.state, "spool"), exist_ok=True)
-                with open(os.path.join(self.state, "spool", f"{task_id}.01234567.json"), "wb") as file:
-                    file.write(data)
+                self.spool(task_id, "0", data)
                 result = self.image("--resume")
                 self.assertQuietly(0, result)
                 self.assertHolds(result.out.decode().strip(), self.gateway.tasks.image)

@@ -13,6 +13,7 @@ from unittest import mock
 
 from alltoken_call.cli.context import Context, Signals, is_terminal
 from alltoken_call.errors import Interrupted
+from alltoken_call.net.clock import Clock
 
 from .. import support
 from ..harness import PATIENCE
@@ -95,6 +96,62 @@ class Signalled(unittest.TestCase):
             self.fail("the block went on")
         self.assertEqual(caught.exception.status, 129)
 
+    def test_a_block_inside_a_block_leaves_a_signal_to_the_outer_one(self):
+        self.signals.install()
+        reached = []
+        with self.assertRaises(Interrupted) as caught, self.signals.held():
+            with self.signals.held():
+                signal.raise_signal(signal.SIGTERM)
+                reached.append("inner")
+            reached.append("outer")
+            signal.raise_signal(signal.SIGTERM)
+            reached.append("end")
+        self.assertEqual((reached, caught.exception.status), (["inner", "outer", "end"], 143))
+        self.assert_interrupted(signal.SIGINT)
+
+    def test_however_an_inner_block_ends_signals_act_at_once_after_the_outer_one(self):
+        for end in ("failure", "check", "grace"):
+            with self.subTest(end):
+                self.signals = Signals()
+                self.signals.install()
+                failure = ZeroDivisionError if end == "failure" else Interrupted
+                with self.assertRaises(failure), self.signals.held(0.01 if end == "grace" else 0.0):
+                    with self.signals.held():
+                        if end != "failure":
+                            signal.raise_signal(signal.SIGTERM)
+                        if end == "grace":
+                            time.sleep(PATIENCE)
+                        elif end == "check":
+                            self.signals.check()
+                        else:
+                            raise ZeroDivisionError
+                    self.fail("the block went on")
+                self.assert_interrupted(signal.SIGINT)
+                with self.signals.held():
+                    pass
+                self.assert_interrupted(signal.SIGINT)
+
+    def test_signals_are_let_through_while_the_hold_is_lifted(self):
+        self.signals.install()
+        for early in (True, False):
+            with self.subTest(early=early):
+                reached = []
+                with self.assertRaises(Interrupted), self.signals.held():
+                    if early:
+                        signal.raise_signal(signal.SIGTERM)
+                        reached.append("held")
+                    with self.signals.lifted():
+                        reached.append("lifted")
+                        signal.raise_signal(signal.SIGTERM)
+                    self.fail("the block went on")
+                self.assertEqual(reached, ["held"] if early else ["lifted"])
+        with self.assertRaises(Interrupted), self.signals.held():
+            with self.signals.lifted():
+                pass
+            signal.raise_signal(signal.SIGTERM)
+            reached.append("held again")
+        self.assertEqual(reached[-1], "held again")
+
     def test_a_block_without_a_signal_ends_in_silence_and_signals_act_at_once_again(self):
         self.signals.install()
         with self.signals.held():
@@ -111,17 +168,17 @@ class Signalled(unittest.TestCase):
 
 class Worlds(unittest.TestCase):
     def test_there_is_no_deadline_until_one_is_set(self):
-        context = support.context(clock=lambda: 100.0)
-        self.assertEqual(context.left(), math.inf)
-        context.deadline = 103.5
-        self.assertEqual(context.left(), 3.5)
+        clock = support.context(clock=Clock(monotonic=lambda: 100.0)).clock
+        self.assertEqual(clock.left(), math.inf)
+        clock.deadline = 103.5
+        self.assertEqual(clock.left(), 3.5)
 
     def test_signals_are_its_own_unless_given(self):
         signals = Signals()
         self.assertIs(support.context(signals=signals).signals, signals)
         self.assertIsInstance(support.context().signals, Signals)
 
-    def test_a_closed_stream_is_no_terminal(self):
+    def test_a_closed_stream_is_not_a_terminal(self):
         closed = open(os.devnull)
         closed.close()
         self.assertIs(is_terminal(closed), False)

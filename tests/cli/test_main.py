@@ -11,10 +11,9 @@ from unittest import mock
 from alltoken_call import __version__
 from alltoken_call.cli import main as cli
 from alltoken_call.commands.chat import FIELDS
-from alltoken_call.errors import CallError, ExitStatus, Interrupted, status_of
+from alltoken_call.errors import CallError, ExitStatus, Interrupted
 
-from ..calls.test_completion import event
-from ..gateway import CHAT, DONE, KEY, delta, frames, raw, refuse, reply, stream
+from ..gateway import CHAT, DONE, KEY, delta, event, frames, raw, refuse, reply, stream
 from ..harness import ALWAYS, Case
 
 DONE_WELL = stream(frames("hi") + DONE)
@@ -116,11 +115,61 @@ class Top(Case):
             (["chat", "--help"], "--max-tokens"),
             (["chat", "hi", "-h", "--json"], "--dry-run"),
             (["--version"], f"alltoken-call {__version__}"),
+            (["-V"], f"alltoken-call {__version__}"),
+            (["help"], "exit statuses:"),
         ):
             with self.subTest(argv):
                 result = self.call(*argv, ALLTOKEN_API_KEY=None)
                 self.assertEqual((result.status, result.err), (0, ""))
                 self.assertIn(wanted, result.out.decode())
+
+    def test_help_before_a_command_is_the_commands_help(self):
+        for name in cli.COMMANDS:
+            with self.subTest(name):
+                wanted = self.call(name, "--help").out
+                self.assertIn(f"usage: alltoken-call {name}".encode(), wanted)
+                for argv in (["help", name], ["help", f"/alltoken-{name}"], [f"/alltoken-{name}", "-h"]):
+                    self.assertEqual(self.call(*argv).out, wanted)
+        self.assertQuietly(2, self.call("help", "chta"))
+        self.assertIn("did you mean chat", self.call("help", "chta").err)
+
+    def test_what_does_not_exist_is_refused_with_the_nearest_that_does(self):
+        for argv, named, nearest in (
+            (["chta", "hi"], "chta", "chat"),
+            (["serach", "hi"], "serach", "search"),
+            (["/alltoken-imag", "hi"], "/alltoken-imag", "image"),
+            (["--verson"], "--verson", "--version"),
+            (["--install-skill", "x"], "--install-skill", "--install-skills"),
+            (["chat", "hi", "--temprature", "1"], "--temprature", "--temperature"),
+            (["chat", "hi", "--temprature=1"], "--temprature", "--temperature"),
+            (["image", "hi", "--siez", "auto"], "--siez", "--size"),
+            (["video", "--lst"], "--lst", "--list"),
+            (["search", "q", "--modle", "x"], "--modle", "--model"),
+            (["models", "--filtre", "x"], "--filtre", "--filter"),
+            (["cost", "--sicne", "7d"], "--sicne", "--since"),
+        ):
+            with self.subTest(argv):
+                result = self.call(*argv)
+                self.assertQuietly(2, result)
+                self.assertEqual(result.out, b"")
+                lines = result.err.splitlines()
+                self.assertLessEqual(len(lines), 2, result.err)
+                self.assertIn(named, lines[0])
+                self.assertIn(f"did you mean {nearest}?", result.err)
+                self.assertNotIn("usage:", result.err.replace("[error] usage:", ""))
+        self.assertEqual(self.gateway.requests, [])
+
+    def test_what_is_like_nothing_is_refused_with_where_to_look(self):
+        for argv, told in (
+            (["xyzzy"], "chat"),
+            (["chat", "hi", "--xyzzy"], "alltoken-call chat --help"),
+            (["-Z"], "-Z"),
+        ):
+            with self.subTest(argv):
+                result = self.call(*argv)
+                self.assertQuietly(2, result)
+                self.assertLessEqual(result.err.count("\n"), 2)
+                self.assertIn(told, result.err)
 
     def test_every_common_option_is_in_the_help(self):
         text = self.call("chat", "--help").out.decode()
@@ -171,10 +220,14 @@ class Top(Case):
             self.assertRegex(cli.EXIT_STATUSES, rf"\b{status.value}\b")
 
 
-class Statuses(unittest.TestCase):
+class Statuses(Case):
     def test_an_http_status_has_its_exit_status(self):
-        for http, expected in {410: 11, 418: 1, 408: 1, 500: 5, 599: 5, 401: 4, 402: 6, 429: 7}.items():
-            self.assertEqual(status_of(http), expected, http)
+        for http, status in {410: 11, 418: 1, 408: 1, 500: 5, 599: 5, 401: 4, 403: 4, 402: 6, 429: 7, 404: 1}.items():
+            with self.subTest(http):
+                self.gateway.on(CHAT, refuse(http, "x"))
+                result = self.chat("hi", "--fallback", "none")
+                self.assertQuietly(status, result)
+                self.assertIn(f"[error] x ({http} test_error): no", result.err)
 
 
 class Json(Case):
@@ -210,6 +263,21 @@ class Json(Case):
                 self.assertEqual(document["command"], "chat")
                 self.assertEqual(document["text"], "kept" if status == 9 else None)
                 self.assertIn("[error] ", result.err)
+
+    def test_a_failure_names_the_model_that_was_asked_for(self):
+        self.gateway.on(CHAT, refuse(402, "x"))
+        for argv, environ in (
+            (("chat", "hi"), {}),
+            (("chat", "hi"), {"ALLTOKEN_API_KEY": None}),
+            (("chat", "hi", "--attach", "/no/such.png"), {}),
+            (("search", "hi"), {}),
+            (("image", "hi", "-o", "/no/such/place.png"), {}),
+            (("video",), {}),
+        ):
+            with self.subTest(argv):
+                result = self.call(*argv, "-m", "glm-5.1", "--json", **environ)
+                self.assertNotEqual(result.status, 0)
+                self.assertEqual(result.document["model"], "glm-5.1")
 
     def test_an_unknown_command_is_one_document_too(self):
         for argv in (["nothing", "--json"], ["--json"], ["--no-such", "--json"]):
@@ -287,7 +355,7 @@ class Outcomes(Case):
                 number = getattr(signal, name)
                 self.assertEqual(self.broken_by(Interrupted(number)).status, 128 + number)
 
-    def test_a_second_signal_while_the_first_is_told_is_no_traceback(self):
+    def test_a_second_signal_while_the_first_is_told_is_not_a_traceback(self):
         class Impatient(io.BytesIO):
             def write(self, data):
                 if b"[error]" in data:
@@ -328,6 +396,29 @@ class Meta(Case):
         self.gateway.on(CHAT, refuse(400, "x"))
         self.assertIn("[error] x", self.chat("-q", "hi").err)
 
+    def test_quiet_leaves_stderr_empty_if_all_is_well(self):
+        self.assertQuietly(0, self.chat("hi"))
+        for argv in (
+            ["chat", "hi"],
+            ["search", "hi"],
+            ["models"],
+            ["models", "-l"],
+            ["cost"],
+            ["cost", "--since", "7d"],
+        ):
+            for word in ("-q", "--quiet"):
+                with self.subTest(argv):
+                    result = self.call(*argv, word)
+                    self.assertQuietly(0, result)
+                    self.assertEqual(result.err, "")
+                    self.assertEqual(result.out, self.call(word, *argv).out)
+
+    def test_quiet_leaves_errors_with_all_their_lines(self):
+        self.gateway.on(CHAT, refuse(402, "x"))
+        loud, quiet = (self.chat("hi", *more).err.splitlines() for more in ((), ("-q",)))
+        self.assertEqual(quiet, [line for line in loud if not line.startswith("[cost]")])
+        self.assertEqual(len(quiet), 3)
+
     def test_meta_lines_stand_on_stderr_alone(self):
         result = self.chat("-m", "gpt-5.4-mini", "hi")
         self.assertEqual(result.out, b"This is the loopback gateway, which echoes: hi\n")
@@ -359,7 +450,8 @@ class Meta(Case):
 
     def test_an_error_is_what_happened_the_request_id_and_what_to_do(self):
         self.gateway.on(CHAT, refuse(400, "x"))
-        lines = self.chat("hi").err.splitlines()
+        first, *lines = self.chat("hi").err.splitlines()
+        self.assertEqual(first, "[cost] none")
         self.assertEqual(lines[:2], ["[error] x (400 test_error): no", "request_id: req_loopback_1"])
         self.assertIn("quote the request id to support", lines[2])
         self.assertEqual(len(lines), 3)

@@ -1,14 +1,24 @@
 """output: the result on stdout, the rest on stderr, nothing that drives a terminal, no secret."""
 
 import errno
+import fcntl
 import json
 import os
+import pty
+import signal
+import struct
+import termios
 import threading
+import time
 import unittest
 
 from alltoken_call.cli.output import Output
-from alltoken_call.errors import ApiError, CallError, ExitStatus, OutputError, UsageError
+from alltoken_call.cli.report import document, tell_error, tell_money
+from alltoken_call.errors import CallError, ExitStatus, NetError, OutputError, UsageError
+from alltoken_call.gateways.alltoken import AllToken
+from alltoken_call.net.clock import Clock
 from alltoken_call.text import inert
+from alltoken_call.values import Answer, Cost, Downloading, Note, Reasoning, Stored, Text, Trace, Waiting, Warned
 
 from .. import support
 from ..test_text import DRIVING
@@ -19,13 +29,12 @@ KEY = "loopback-test-key"
 class Shown(unittest.TestCase):
     """An `Output` over streams in memory."""
 
-    def make(
-        self, *fields, stdout_terminal=False, stderr_terminal=False, encoding="utf-8", environ=(), **modes
-    ) -> Output:
+    def make(self, stdout_terminal=False, stderr_terminal=False, encoding="utf-8", environ=(), **modes) -> Output:
         self.out = support.Stream(terminal=stdout_terminal, encoding=encoding)
         self.err = support.Stream(terminal=stderr_terminal, encoding=encoding)
         environ = {"ALLTOKEN_API_KEY": KEY} | dict(environ)
-        return Output(support.context(stdout=self.out, stderr=self.err, environ=environ), "chat", fields, **modes)
+        self.context = support.context(stdout=self.out, stderr=self.err, environ=environ)
+        return Output(self.context, **modes)
 
     @property
     def stdout(self) -> str:
@@ -101,8 +110,8 @@ class Stdout(Shown):
         self.assertEqual(self.stdout, "id       cost\na b       $10\nlongest     -\n")
 
     def test_a_closed_stdout_is_noticed_before_anything_is_sent(self):
-        shown = Output(support.context(stdout=None), "chat")
-        for notice in (shown.check_stdout, lambda: shown.line("a"), shown.document):
+        shown = Output(support.context(stdout=None))
+        for notice in (shown.check_stdout, lambda: shown.line("a"), lambda: shown.document({})):
             with self.assertRaisesRegex(OutputError, "stdout is closed") as caught:
                 notice()
             self.assertIs(caught.exception.status, ExitStatus.CANNOT_WRITE)
@@ -114,40 +123,38 @@ class Stdout(Shown):
 
 
 class Documents(Shown):
-    def test_the_report_has_every_key_from_the_beginning(self):
-        report = self.make("text", "finish_reason").report
-        self.assertEqual(
-            report,
-            {
-                "ok": False,
-                "command": "chat",
-                "model": None,
-                "usage": None,
-                "cost": {"usd": None, "source": None},
-                "request_id": None,
-                "error": None,
-                "text": None,
-                "finish_reason": None,
-            },
-        )
+    def test_a_document_has_every_key_whatever_happened(self):
+        for result in (None, Answer("m")):
+            for error in (None, UsageError("why")):
+                shown = self.make()
+                made = document("chat", ("text", "finish_reason"), result, error, self.context, shown)
+                wanted = {"command": "chat", "gateway": "alltoken", "usage": None, "request_id": None, "text": None}
+                wanted |= {"finish_reason": None, "cost": {"usd": None, "source": None}, "ok": error is None}
+                self.assertEqual({name: made[name] for name in wanted}, wanted)
+                self.assertEqual(made["model"], result and "m")
+                self.assertEqual(made["error"] is None, error is None)
 
     def test_json_holds_back_all_text_and_gives_one_ascii_document(self):
-        shown = self.make("text", json_mode=True)
+        shown = self.make(json_mode=True)
         shown.text("delta")
         shown.line("line")
+        shown.path("path")
         shown.end_text()
         self.assertEqual(self.stdout, "")
-        shown.report["text"] = "Grüße 🙂 \ud83d \u2028"
-        shown.document()
+        answer = Answer("m")
+        answer.text = "Grüße 🙂 \ud83d \u2028"
+        made = document("chat", ("text",), answer, None, self.context, shown)
+        shown.document(made)
         self.assertTrue(self.stdout.isascii())
         self.assertEqual((self.stdout.count("\n"), self.stdout[-1]), (1, "\n"))
-        self.assertEqual(json.loads(self.stdout), shown.report)
+        self.assertEqual(json.loads(self.stdout), made)
+        self.assertEqual(made["text"], answer.text)
 
-    def test_another_document_may_be_given_an_empty_one_too(self):
-        for document in ({"a": 1}, {}, []):
-            with self.subTest(document):
-                self.make().document(document)
-                self.assertEqual(json.loads(self.stdout), document)
+    def test_any_document_may_be_given_an_empty_one_too(self):
+        for value in ({"a": 1}, {}, []):
+            with self.subTest(value):
+                self.make().document(value)
+                self.assertEqual(json.loads(self.stdout), value)
 
     def test_a_document_is_never_what_json_does_not_have(self):
         with self.assertRaises(ValueError):
@@ -182,23 +189,38 @@ class Stderr(Shown):
             shown.warning(text)
         self.assertEqual(self.stderr, "[warning] a\n[warning] b\n")
 
-    def test_usage_is_told_and_kept_as_it_came_and_shows_whole_numbers_alone(self):
+    def test_usage_is_told_in_whole_numbers_and_kept_as_it_came(self):
         for usage, line in (
-            ({"prompt_tokens": 1, "output_tokens": 2, "total_tokens": True}, "[usage] prompt=1 output=2 model=None\n"),
-            ({"input_tokens": "3"}, "[usage] model=None\n"),
-            ([1], ""),
+            ({"prompt_tokens": 1, "output_tokens": 2, "total_tokens": True}, "[usage] prompt=1 output=2 model=m\n"),
+            ({"input_tokens": "3"}, "[usage] model=m\n"),
+            (None, ""),
         ):
             with self.subTest(usage=usage):
-                shown = self.make()
-                shown.usage(usage)
-                self.assertEqual((self.stderr, shown.report["usage"]), (line, usage if line else None))
+                shown, answer = self.make(), Answer("m")
+                answer.usage = usage
+                tell_money(answer, shown)
+                self.assertEqual(self.stderr, line)
+                self.assertEqual(document("chat", (), answer, None, self.context, shown)["usage"], usage)
 
-    def test_a_cost_has_a_source_where_it_is_known(self):
-        for usd, source, line in (("0.1", "gateway", "$0.1 (gateway)"), (None, None, "unknown")):
-            shown = self.make()
-            shown.cost(usd)
-            self.assertEqual(self.stderr, f"[cost] {line}\n")
-            self.assertEqual(shown.report["cost"], {"usd": usd, "source": source})
+    def test_a_cost_has_a_source_if_it_is_known(self):
+        for usd, source, line in (
+            ("0.1", "gateway", "[cost] $0.1 (gateway)\n"),
+            ("0.1", "estimate", "[cost] $0.1 (estimate)\n"),
+            (None, "none", "[cost] none\n"),
+            (None, "local", ""),
+            (None, None, "[cost] unknown\n"),
+        ):
+            with self.subTest(source):
+                shown, answer = self.make(), Answer("m")
+                answer.tried, answer.cost = True, Cost(usd, source)
+                tell_money(answer, shown)
+                self.assertEqual(self.stderr, line)
+                made = document("chat", (), answer, None, self.context, shown)
+                self.assertEqual(made["cost"], {"usd": usd, "source": source})
+
+    def test_what_did_not_try_to_reach_a_gateway_has_no_cost(self):
+        tell_money(Answer("m"), self.make())
+        self.assertEqual(self.stderr, "")
 
     def test_stderr_is_inert_and_without_the_key_everywhere(self):
         for terminal in (False, True):
@@ -209,13 +231,61 @@ class Stderr(Shown):
                 self.assertNotIn(KEY, self.stderr)
                 self.assertEqual(self.stderr.count("\\x1b]0;[key]\\x07\\u202e"), 3)
 
-    def test_the_key_is_hidden_also_where_the_environment_has_it_with_white_space(self):
+    def test_the_key_is_hidden_also_if_the_environment_has_it_with_white_space(self):
         self.make(environ={"ALLTOKEN_API_KEY": f" {KEY}\n"}).say(KEY)
         self.assertEqual(self.stderr, "[key]\n")
 
     def test_an_encoding_that_lacks_a_character_gets_it_escaped(self):
         self.make(encoding="ascii").say("é\ud800")
         self.assertEqual(self.stderr, "\\xe9\\ud800\n")
+
+    def test_a_key_that_is_split_over_pieces_of_reasoning_is_hidden(self):
+        for terminal in (False, True):
+            for at in range(1, len(KEY)):
+                with self.subTest(at):
+                    shown = self.make(stderr_terminal=terminal)
+                    for piece in ("the key is ", KEY[:at], KEY[at:], ", a secret"):
+                        shown.reasoning(piece)
+                    shown.say("done")
+                    self.assertEqual(self.stderr, "the key is [key], a secret\ndone\n")
+        shown = self.make()
+        for character in KEY * 2 + "x":
+            shown.reasoning(character)
+        shown.say("")
+        self.assertEqual(self.stderr, "[key][key]x\n\n")
+
+    def test_what_only_begins_like_the_key_is_shown_whole(self):
+        shown = self.make()
+        for piece in (KEY[:5], "x", KEY[:3]):
+            shown.reasoning(piece)
+        shown.say("done")
+        self.assertEqual(self.stderr, f"{KEY[:5]}x{KEY[:3]}\ndone\n")
+
+    def test_reasoning_and_answer_have_lines_of_their_own_on_one_terminal(self):
+        for out, err, environ, seen in (
+            (True, True, {}, "hm\n"),
+            (True, True, {"NO_COLOR": "1"}, "hm\n"),
+            (True, False, {}, "hm"),
+            (False, True, {}, "hm"),
+        ):
+            for pieces in (("hm",), ("h", "m"), ("hm\n",)):
+                with self.subTest(out=out, err=err, pieces=pieces, **environ):
+                    shown = self.make(stdout_terminal=out, stderr_terminal=err, environ=environ)
+                    for piece in pieces:
+                        shown.reasoning(piece)
+                    shown.text("answer")
+                    self.assertEqual(self.stderr, seen if pieces[-1] != "hm\n" else "hm\n")
+                    shown.text(" goes on")
+                    shown.end_text()
+                    shown.note("cost", "unknown")
+                    self.assertEqual(self.stderr, "hm\n[cost] unknown\n")
+                    self.assertEqual(self.stdout, "answer goes on\n")
+
+    def test_the_end_of_reasoning_that_may_be_the_key_stands_before_the_answer(self):
+        shown = self.make(stdout_terminal=True, stderr_terminal=True)
+        shown.reasoning(KEY[:3])
+        shown.text("answer")
+        self.assertEqual(self.stderr, f"{KEY[:3]}\n")
 
     def test_a_line_after_unended_reasoning_begins_a_line_of_its_own(self):
         shown = self.make()
@@ -273,38 +343,96 @@ class Stderr(Shown):
         self.assertEqual((self.stderr, shown.lively), ("", False))
         self.assertIs(self.make().lively, False)
 
-    def test_a_closed_stderr_is_no_failure(self):
-        shown = Output(support.context(stderr=None), "chat")
+    def test_a_closed_stderr_is_not_a_failure(self):
+        shown = Output(support.context(stderr=None))
         shown.say("a")
-        shown.failed(UsageError("why"))
+        shown.progress("1 s")
+        shown.reasoning("hm")
+        tell_error(UsageError("why"), shown)
+
+    def test_progress_fits_into_a_narrow_terminal(self):
+        for columns, longest in ((30, 29), (80, 78), (300, 78), (0, 78)):
+            with self.subTest(columns):
+                main, side = pty.openpty()
+                self.addCleanup(os.close, main)
+                fcntl.ioctl(side, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+                with open(side, "w", encoding="utf-8") as terminal:
+                    shown = Output(support.context(stderr=terminal))
+                    shown.on_event(Waiting("igen_" + "1" * 60, "processing", 12.0))
+                    shown.on_event(Downloading(1 << 40, 1 << 41))
+                    seen = ""
+                    while seen.count("\x1b[K") < 2:
+                        seen += os.read(main, 4096).decode()
+                self.assertEqual(seen.count("\r"), 2)
+                for line in seen.split("\r")[1:]:
+                    self.assertTrue(line.endswith("\x1b[K"))
+                    self.assertLessEqual(len(line) - 3, longest, line)
+                self.assertIn("…", seen)
+
+
+class Events(Shown):
+    def test_each_event_has_its_place(self):
+        for event, out, err in (
+            (Text("hi"), "hi", ""),
+            (Reasoning("hm\n"), "", "hm\n"),
+            (Trace("GET /"), "", "[http] GET /\n"),
+            (Warned("odd"), "", "[warning] odd\n"),
+            (Note("retry", "again"), "", "[retry] again\n"),
+            (Waiting("igen_1", "queued", 1.25), "", "[status] queued after 1.2 s\n"),
+            (Downloading(5, 10), "", ""),
+        ):
+            with self.subTest(type(event).__name__):
+                shown = self.make(verbose=True)
+                shown.thinking = True
+                shown.on_event(event)
+                self.assertEqual((self.stdout, self.stderr), (out, err))
+
+    def test_a_status_is_told_when_it_changes(self):
+        shown = self.make()
+        for status, seconds in (("queued", 0), ("queued", 2), ("processing", 4), ("processing", 6)):
+            shown.on_event(Waiting("igen_1", status, seconds))
+        self.assertEqual(self.stderr, "[status] queued after 0.0 s\n[status] processing after 4.0 s\n")
+
+    def test_the_time_that_a_result_took_does_not_follow_a_wall_clock_that_steps_back(self):
+        now = [1000.0]
+        self.make()
+        self.context.clock = Clock(now=lambda: now[0], monotonic=lambda: 5.0)
+        now[0] -= 21
+        Output(self.context).on_event(Stored("a.png", 1204, only=True))
+        self.assertEqual(self.stderr, "saved a.png (1,204 bytes) in 0.0 s; the gateway keeps no second copy\n")
 
 
 class Failures(Shown):
+    def refused(self, message="no", http=400, secret=KEY, **inner) -> CallError:
+        """The end that the gateway's error makes."""
+        document = {"error": {"message": message, **inner}}
+        return CallError.of(AllToken("https://gateway.invalid").refusal(document, http, secret=secret))
+
     def test_an_error_of_our_own_is_a_line_and_a_hint(self):
-        self.make(quiet=True).failed(UsageError("there is no prompt", hint="usage: …"))
-        self.assertEqual(self.stderr, "[error] usage: there is no prompt\nusage: …\n")
+        tell_error(UsageError("the prompt is empty", hint="usage: …"), self.make(quiet=True))
+        self.assertEqual(self.stderr, "[error] usage: the prompt is empty\nusage: …\n")
 
     def test_an_api_error_is_a_line_the_request_id_and_a_hint(self):
-        error = ApiError("empty", http=402, code="insufficient_balance", type="billing_error", request_id="req_1")
+        error = self.refused("empty", 402, code="insufficient_balance", type="billing_error", request_id="req_1")
         shown = self.make()
-        shown.failed(error)
+        tell_error(error, shown)
+        first, second, hint = self.stderr.splitlines()
+        self.assertEqual(first, "[error] insufficient_balance (402 billing_error): empty")
+        self.assertEqual(second, "request_id: req_1")
+        self.assertIn("top up", hint)
+        made = document("chat", (), None, error, self.context, shown)
         self.assertEqual(
-            self.stderr,
-            "[error] insufficient_balance (402 billing_error): empty\nrequest_id: req_1\n"
-            "top up in Settings → Billing, then run the command again\n",
-        )
-        self.assertEqual(
-            shown.report["error"],
+            made["error"],
             {
                 "code": "insufficient_balance",
                 "type": "billing_error",
                 "message": "empty",
                 "status": 402,
                 "request_id": "req_1",
-                "hint": "top up in Settings → Billing, then run the command again",
+                "hint": hint,
             },
         )
-        self.assertEqual((shown.report["request_id"], shown.report["ok"]), ("req_1", False))
+        self.assertEqual((made["request_id"], made["ok"]), ("req_1", False))
 
     def test_without_status_or_type_nothing_stands_in_brackets(self):
         for http, type_, line in (
@@ -313,24 +441,25 @@ class Failures(Shown):
             (0, None, "[error] x: no"),
         ):
             with self.subTest(line):
-                self.make().failed(ApiError("no", http=http, code="x", type=type_))
+                tell_error(self.refused(http=http, code="x", type=type_), self.make())
                 self.assertEqual(self.stderr.splitlines()[0], line)
 
-    def test_the_request_id_of_the_answer_serves_where_the_error_has_none(self):
-        shown = self.make()
-        shown.report["request_id"] = "req_0"
-        shown.failed(ApiError("no", http=400))
-        self.assertIn("\nrequest_id: req_0\n", self.stderr)
-        self.assertEqual((shown.report["request_id"], shown.report["error"]["request_id"]), ("req_0", "req_0"))
+    def test_the_request_id_of_the_answer_serves_if_the_error_has_none(self):
+        answer = Answer("m")
+        answer.request_id = "req_0"
+        made = document("chat", (), answer, CallError.of(NetError("no", "x")), self.make()._context, self.make())
+        self.assertEqual((made["request_id"], made["error"]["request_id"]), ("req_0", "req_0"))
 
     def test_what_a_stranger_sends_stays_in_its_line_without_the_key(self):
-        shown = self.make()
-        shown.failed(ApiError(f"a\n[error] b {KEY}\x1b", http=400, request_id="r\n[error] c" + "d" * 300))
-        lines = self.stderr.splitlines()
-        self.assertEqual(lines[0], "[error] http_400 (400): a [error] b [key]\\x1b")
-        self.assertEqual(lines[1], ("request_id: r [error] c" + "d" * 300)[: 12 + 199] + "…")
-        self.assertEqual(len(lines), 3)
-        self.assertNotIn(KEY, json.dumps(shown.report))
+        for secret in (KEY, ""):  # redacted where it comes in, and again where it goes out
+            shown = self.make()
+            error = self.refused(f"a\n[error] b {KEY}\x1b", request_id="r\n[error] c" + "d" * 300, secret=secret)
+            tell_error(error, shown)
+            lines = self.stderr.splitlines()
+            self.assertEqual(lines[0], "[error] http_400 (400): a [error] b [key]\\x1b")
+            self.assertEqual(lines[1], ("request_id: r [error] c" + "d" * 300)[: 12 + 199] + "…")
+            self.assertEqual(len(lines), 3)
+            self.assertNotIn(KEY, json.dumps(document("chat", (), None, error, self.context, shown)))
 
 
 class Descriptors(unittest.TestCase):
@@ -349,7 +478,7 @@ class Descriptors(unittest.TestCase):
     @unittest.skipUnless(os.path.exists("/dev/full"), "needs /dev/full")
     def test_a_full_stdout_is_status_13_and_the_reason_is_told(self):
         stdout = self.opened(os.open("/dev/full", os.O_WRONLY))
-        shown = Output(support.context(stdout=stdout), "chat")
+        shown = Output(support.context(stdout=stdout))
         with self.assertRaisesRegex(OutputError, f"cannot write to stdout: {os.strerror(errno.ENOSPC)}") as caught:
             shown.text("hi")
         self.assertIs(caught.exception.status, ExitStatus.CANNOT_WRITE)
@@ -360,14 +489,14 @@ class Descriptors(unittest.TestCase):
 
     def test_a_stdout_that_is_closed_under_us_is_status_13(self):
         stdout = support.Stream()
-        shown = Output(support.context(stdout=stdout), "chat")
+        shown = Output(support.context(stdout=stdout))
         stdout.close()
         with self.assertRaisesRegex(OutputError, "^cannot write to stdout: closed$"):
             shown.line("hi")
 
     def test_a_reader_that_went_away_is_status_141_and_nothing_is_said(self):
         context = support.context(stdout=self.broken())
-        shown = Output(context, "chat")
+        shown = Output(context)
         with self.assertRaises(CallError) as caught:
             shown.text("hi")
         self.assertIs(caught.exception.status, ExitStatus.BROKEN_PIPE)
@@ -376,14 +505,61 @@ class Descriptors(unittest.TestCase):
         self.assertEqual(context.stderr.written, b"")
         context.stdout.close()
 
-    def test_a_stderr_that_nobody_reads_is_no_failure(self):
+    def test_a_stderr_that_nobody_reads_is_not_a_failure(self):
         context = support.context(stderr=self.broken())
-        shown = Output(context, "chat")
+        shown = Output(context)
         shown.say("a")
         shown.say("b")
         shown.line("result")
         self.assertEqual(context.stdout.written, b"result\n")
         context.stderr.close()
+
+    def full(self):
+        """A pipe that nobody reads and that has no room."""
+        reader, writer = os.pipe()
+        self.addCleanup(os.close, reader)
+        os.set_blocking(writer, False)
+        while True:
+            try:
+                os.write(writer, b"x" * 4096)
+            except BlockingIOError:
+                break
+        os.set_blocking(writer, True)
+        return writer
+
+    def test_a_reader_that_stands_still_is_waited_for_until_the_deadline(self):
+        stdout = self.opened(self.full())
+        shown = Output(support.context(stdout=stdout, clock=Clock(max_wait=0.05)))
+        begun = time.monotonic()
+        with self.assertRaises(CallError) as caught:
+            shown.text("hi")
+        self.assertIs(caught.exception.status, ExitStatus.CUT_SHORT)
+        self.assertLess(time.monotonic() - begun, 1)
+        shown.end_text()  # nothing is written any more
+
+    def test_a_stderr_that_stands_still_keeps_an_ending_run_for_half_a_second(self):
+        shown = Output(support.context(stderr=self.opened(self.full())))
+        shown.ending = True
+        begun = time.monotonic()
+        for _ in range(3):
+            shown.say("x")
+        self.assertLess(time.monotonic() - begun, 2)
+
+    def test_a_signal_ends_the_wait_for_a_reader_and_nothing_more_is_written(self):
+        class Stop(BaseException):
+            pass
+
+        def stop(*_):
+            raise Stop
+
+        self.addCleanup(signal.signal, signal.SIGALRM, signal.signal(signal.SIGALRM, stop))
+        stdout = self.opened(self.full())
+        shown = Output(support.context(stdout=stdout))
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        with self.assertRaises(Stop):
+            shown.text("hi")
+        self.assertFalse(shown.stdout_works)
+        shown.end_text()
 
     def test_a_non_blocking_pipe_gets_every_byte(self):
         for size in (100, 3_000_000):
@@ -399,7 +575,7 @@ class Descriptors(unittest.TestCase):
                 got = bytearray()
                 thread = threading.Thread(target=lambda reader=reader, got=got: read_all(reader, got))
                 stdout = self.opened(writer)
-                shown = Output(support.context(stdout=stdout), "chat")
+                shown = Output(support.context(stdout=stdout))
                 thread.start()
                 try:
                     shown.binary(b"y" * size)

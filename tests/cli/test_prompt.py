@@ -1,101 +1,20 @@
-"""prompt: a model among the words, and stdin by the rule, over real pipes, files, sockets and terminals."""
+"""prompt: stdin by the rule, over real pipes, files, sockets and terminals."""
 
 import io
 import math
 import os
 import socket
 import tempfile
+import threading
 import unittest
 from unittest import mock
 
 from alltoken_call.cli import prompt
 from alltoken_call.cli.output import Output
-from alltoken_call.errors import DeadlineError, ExitStatus, UsageError
+from alltoken_call.errors import CallError, ExitStatus, UsageError
+from alltoken_call.net.clock import Clock
 
 from .. import support
-
-
-class SplitModel(unittest.TestCase):
-    def test_an_id_before_more_words_is_the_model(self):
-        for word in (
-            "gpt-5.4-mini",
-            "gpt-4o",
-            "chatgpt-4o-latest",
-            "claude-sonnet-4-6",
-            "gemini-3.1-pro-preview",
-            "gemma3",
-            "deepseek-v4-pro",
-            "glm-5.1",
-            "qwen3",
-            "qwen3.6-flash",
-            "qwen3-coder-next",
-            "qwq-32b",
-            "kimi-k2.6",
-            "minimax-m2.7",
-            "mimo-v2",
-            "grok-4",
-            "llama-4-scout",
-            "llama3.3:70b",
-            "mistral-large",
-            "mixtral-8x7b",
-            "doubao-1.5-pro",
-            "hunyuan-t1",
-            "ernie-5",
-            "o1-mini",
-            "o3-pro",
-            "o4-mini-2025-04-16",
-            "seedance-1.5-pro",
-            "unheard-10.25",
-            "openai/gpt-5.4-mini",
-            "meta.ai-2/llama-4",
-            "x/o3-pro",
-        ):
-            with self.subTest(word):
-                self.assertEqual(prompt.split_model([word, "say", "hi"]), (word, ["say", "hi"]))
-        self.assertEqual(prompt.split_model(["gpt-4o", "hi"]), ("gpt-4o", ["hi"]))
-
-    def test_any_other_first_word_belongs_to_the_prompt(self):
-        for word in (
-            "well-known",
-            "covid-19",
-            "qwen",
-            "gpt",
-            "gpt-",
-            "gpt-?",
-            "gpt-5.",
-            "gpt-5-",
-            "gpt-5:",
-            "gpt-5_",
-            "gpt-4?",
-            "gptx-4",
-            "a-gpt-4",
-            "qwen is what?",
-            "gpt-4 or",
-            "o1",
-            "o1-",
-            "o3-pro.",
-            "o2-mini",
-            "o5-mini",
-            "o31-mini",
-            "python-3",
-            "python-3.",
-            "python-3.x",
-            "python-3.10?",
-            "python-3.10-",
-            "py3-3.10",
-            "-3.10",
-            "3.10",
-            "/gpt-5",
-            "a/b/gpt-5",
-            "gpt-5\n",
-            "",
-        ):
-            with self.subTest(word):
-                self.assertEqual(prompt.split_model([word, "facts"]), (None, [word, "facts"]))
-
-    def test_a_single_word_is_a_prompt_whatever_it_looks_like(self):
-        self.assertEqual(prompt.split_model(["gpt-5.4-mini"]), (None, ["gpt-5.4-mini"]))
-        self.assertEqual(prompt.split_model([]), (None, []))
 
 
 class Stdin(unittest.TestCase):
@@ -145,11 +64,20 @@ class Stdin(unittest.TestCase):
         stream.close()
         return stream
 
-    def assemble(self, words, stdin, *, quiet=False, left=None, clock=None, **given) -> str:
-        context = support.context(stdin=stdin, stderr=self.stderr, **({"clock": clock} if clock else {}))
-        if left is not None:
-            context.deadline = context.clock() + left
-        return prompt.assemble(words, context, Output(context, "chat", quiet=quiet), **given)
+    def world(self, stdin, left=math.inf, clock=None, **modes):
+        """A context with that stdin and so many seconds left, and its output."""
+        clock = Clock(monotonic=clock, max_wait=left) if clock else Clock(max_wait=left)
+        context = support.context(stdin=stdin, stderr=self.stderr, clock=clock)
+        return context, Output(context, **modes)
+
+    def assemble(self, words, stdin, *, quiet=False, left=math.inf, clock=None, **given) -> str:
+        return prompt.assemble(words, *self.world(stdin, left, clock, quiet=quiet), **given)
+
+    def assert_late(self, words, stdin, left) -> None:
+        """The deadline ends it, with status 3 and the code max_wait."""
+        with self.assertRaises(CallError) as caught:
+            self.assemble(words, stdin, left=left)
+        self.assertEqual((caught.exception.status, caught.exception.code), (ExitStatus.NETWORK, "max_wait"))
 
     @property
     def said(self) -> str:
@@ -168,7 +96,7 @@ class Assembling(Stdin):
                 self.assertEqual(self.assemble(["why?"], stdin), "x" * 1203 + "\n\nwhy?")
                 self.assertEqual(self.said, "[stdin] 1,204 bytes read\n")
 
-    def test_whatever_else_stdin_is_is_left_alone_where_there_are_words(self):
+    def test_whatever_else_stdin_is_is_left_alone_if_there_are_words(self):
         with open(os.devnull, encoding="utf-8") as null:
             for name, stdin in {
                 "a file that was read from": self.file(b"data", read=1),
@@ -230,9 +158,9 @@ class Assembling(Stdin):
             (["-"], None),
         ):
             with self.subTest(words=words, stdin=stdin):
-                with self.assertRaisesRegex(UsageError, "there is no prompt") as caught:
+                with self.assertRaises(UsageError) as caught:
                     self.assemble(words, stdin)
-                self.assertIs(caught.exception.status, ExitStatus.USAGE)
+                self.assertEqual((caught.exception.status, caught.exception.code), (ExitStatus.USAGE, "no_prompt"))
 
     def test_line_breaks_at_the_end_and_a_byte_order_mark_are_dropped(self):
         for data, text in {
@@ -258,7 +186,7 @@ class Assembling(Stdin):
         self.assertEqual(self.assemble(["-"], self.pipe(b"a\xffb")), "a\ufffdb")
         self.assertEqual(self.said, "[warning] stdin is not UTF-8: what could not be read was replaced\n")
 
-    def test_a_replacement_character_in_the_input_is_no_cause_for_a_warning(self):
+    def test_a_replacement_character_in_the_input_is_not_a_cause_for_a_warning(self):
         self.assertEqual(self.assemble(["-"], self.pipe("a\ufffdb".encode())), "a\ufffdb")
         self.assertEqual(self.said, "")
 
@@ -275,7 +203,7 @@ class Waiting(Stdin):
     def slow_pipe(self, *pieces: bytes):
         """A pipe that gets a piece each time the clock is read, and is closed when there are no more."""
         reader, writer = os.pipe()
-        script = iter(pieces)
+        script = iter([b"", *pieces])  # a Clock looks once when it is made
 
         def clock() -> float:
             piece = next(script, None)
@@ -322,8 +250,7 @@ class Waiting(Stdin):
         for words, terminal in ((["-"], False), (["why?"], True), ([], True)):
             with self.subTest(words), mock.patch.object(prompt, "_ready", return_value=False) as ready:
                 self.stderr = support.Stream(terminal=terminal)
-                with self.assertRaises(DeadlineError):
-                    self.assemble(words, self.pipe(stays_open=True), left=math.inf)
+                self.assert_late(words, self.pipe(stays_open=True), math.inf)
                 self.assertEqual(ready.call_args.args[1], math.inf)
 
     def test_patience_is_over_on_a_real_pipe_too(self):
@@ -341,10 +268,51 @@ class Waiting(Stdin):
         ):
             with self.subTest(words=words, terminal=terminal, left=left):
                 self.stderr = support.Stream(terminal=terminal)
-                with self.assertRaises(DeadlineError) as caught:
-                    self.assemble(words, self.pipe(stays_open=True), left=left)
-                self.assertIs(caught.exception.status, ExitStatus.NETWORK)
+                self.assert_late(words, self.pipe(stays_open=True), left)
 
     def test_max_wait_ends_the_wait_for_the_rest_too(self):
-        with self.assertRaises(DeadlineError):
-            self.assemble(["why?"], self.pipe(b"data", stays_open=True), left=0.01)
+        self.assert_late(["why?"], self.pipe(b"data", stays_open=True), 0.01)
+
+    def test_an_endless_stdin_is_refused_within_bounds(self):
+        with open("/dev/zero", encoding="utf-8") as zero, self.assertRaisesRegex(UsageError, "stdin has more than"):
+            self.assemble(["-"], zero)
+
+
+class Offered(Stdin):
+    """Whether a lone word is a model: only if stdin was meant for us and holds text, of which nothing is lost."""
+
+    def test_a_pipe_or_a_file_with_text_is_and_its_text_is_still_there(self):
+        for make in (lambda: self.pipe(b"data"), lambda: self.file(b"data")):
+            context, output = self.world(make())
+            self.assertTrue(prompt.holds_text(context, output))
+            self.assertEqual(prompt.assemble(["-"], context, output), "data")
+
+    def test_nothing_else_is(self):
+        with open(os.devnull, encoding="utf-8") as null:
+            for name, stdin in {
+                "an empty pipe": self.pipe(),
+                "an empty file": self.file(b""),
+                "a file that was read from": self.file(b"data", read=1),
+                "a socket": self.socket(b"data"),
+                "a terminal": self.terminal(),
+                "/dev/null": null,
+                "closed before we began": None,
+                "closed": self.closed(),
+                "in memory": support.Stream(),
+            }.items():
+                with self.subTest(name):
+                    self.assertFalse(prompt.holds_text(*self.world(stdin)))
+
+    def test_a_slow_pipe_is_waited_for_as_for_any_prompt(self):
+        reader, writer = os.pipe()
+        late = threading.Timer(0.45, lambda: (os.write(writer, b"data"), os.close(writer)))
+        late.start()
+        self.addCleanup(late.join)
+        context, output = self.world(self.opened(reader))
+        self.assertTrue(prompt.holds_text(context, output))
+        self.assertEqual(prompt.assemble(["-"], context, output), "data")
+        with mock.patch.object(prompt, "PATIENCE", 0.31), self.assertRaises(UsageError):
+            prompt.holds_text(*self.world(self.pipe(stays_open=True)))
+        with self.assertRaises(CallError) as caught:
+            prompt.holds_text(*self.world(self.pipe(stays_open=True), 0.01))
+        self.assertEqual(caught.exception.code, "max_wait")

@@ -64,6 +64,42 @@ class Completion(Case):
             self.check(set(self.ask("bash", "-c", code, str(script), *words).split()), words, wanted, unwanted)
         self.assertIn("_alltoken_call", self.ask("bash", "-c", '. "$0"; complete -p alltoken-call', str(script)))
 
+    @unittest.skipUnless(shutil.which("bash"), "bash is not installed")
+    def test_bash_completes_a_file_name_with_spaces_to_one_word(self):
+        script = self.script("bash")
+        (self.root / "alltoken-call").write_text("#!/bin/sh\nprintf '<%s>' \"$@\"; echo; echo do''ne\n")
+        (self.root / "my cat photo.png").touch()
+        (self.root / "a dir with spaces").mkdir()
+        (self.root / "it's * odd.png").touch()
+        for typed, words in (
+            ("image --edit my\t", ["image", "--edit", "my cat photo.png"]),
+            ("image --edit my\\ c\t", ["image", "--edit", "my cat photo.png"]),
+            ('image --edit "my c\t', ["image", "--edit", "my cat photo.png"]),
+            ("video x --first-frame ./my\t-q", ["video", "x", "--first-frame", "./my cat photo.png", "-q"]),
+            ("image -o a\\ d\t", ["image", "-o", "a dir with spaces/"]),
+            ("chat -a it\t", ["chat", "-a", "it's * odd.png"]),
+        ):
+            with self.subTest(typed):
+                shown = self.type_in_bash(f". {script}", typed)
+                self.assertIn("".join(f"<{word}>" for word in words), shown.replace("\r\n", "\n").split("\n"))
+        # Where the builtins are missing, as in macOS's bash:
+        code = (
+            'compopt() { return 127; }; type() { return 1; }; . "$0"; COMP_WORDS=(alltoken-call image --edit my);'
+            ' COMP_CWORD=3; _alltoken_call; printf "<%s>" "${COMPREPLY[@]}"'
+        )
+        self.assertEqual(self.ask("bash", "-c", code, str(script)), "<my cat photo.png>")
+
+    def type_in_bash(self, setup: str, typed: str) -> str:
+        """What an interactive bash shows once `alltoken-call` with what is typed has run."""
+        pid, terminal = self.fork("bash", "--noprofile", "--norc", "-i")
+        try:
+            os.write(terminal, f"bind 'set enable-bracketed-paste off'; {setup}; PS1=REA''DY\n".encode())
+            self.until(terminal, b"READY")
+            os.write(terminal, f"alltoken-call {typed}\n".encode())
+            return self.until(terminal, b"done\r\n")
+        finally:
+            self.end(pid, terminal)
+
     @unittest.skipUnless(shutil.which("fish"), "fish is not installed")
     def test_fish_offers_commands_options_choices_and_files(self):
         script = self.script("fish")
@@ -81,12 +117,7 @@ class Completion(Case):
 
     def tab(self, setup: str, words: list[str]) -> set[str]:
         """What zsh lists on Tab: completion runs only in its line editor, so it gets a terminal."""
-        with warnings.catch_warnings():  # 3.12 warns of our gateways' threads, with which an exec does not share
-            warnings.simplefilter("ignore", DeprecationWarning)
-            pid, terminal = pty.fork()
-        if pid == 0:
-            os.chdir(self.root)
-            os.execvpe("zsh", ["zsh", "-f", "-i"], self.plain)
+        pid, terminal = self.fork("zsh", "-f", "-i")
         try:
             listing = (
                 "zstyle ':completion:*' menu no; setopt no_auto_menu no_list_ambiguous; unsetopt zle_bracketed_paste"
@@ -97,9 +128,23 @@ class Completion(Case):
             os.write(terminal, " ".join(words).encode() + b"\x04\x01echo \x05 do''ne\n")
             return set(self.until(terminal, b"done\r\n").replace("\r", " ").split())
         finally:
-            os.close(terminal)
-            os.kill(pid, 9)
-            os.waitpid(pid, 0)
+            self.end(pid, terminal)
+
+    def fork(self, *command: str) -> tuple[int, int]:
+        """A shell on a terminal of its own: its process and the terminal."""
+        with warnings.catch_warnings():  # 3.12 warns of our gateways' threads, with which an exec does not share
+            warnings.simplefilter("ignore", DeprecationWarning)
+            pid, terminal = pty.fork()
+        if pid == 0:
+            os.chdir(self.root)
+            os.execvpe(command[0], command, self.plain)
+        return pid, terminal
+
+    @staticmethod
+    def end(pid: int, terminal: int) -> None:
+        os.close(terminal)
+        os.kill(pid, 9)
+        os.waitpid(pid, 0)
 
     @staticmethod
     def until(terminal: int, mark: bytes) -> str:

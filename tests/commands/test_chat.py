@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
+import pty
 import socket
 import stat
 import threading
@@ -13,13 +15,12 @@ from unittest import mock
 from alltoken_call.cli import prompt
 from alltoken_call.commands.chat import FIELDS
 
-from ..calls.test_completion import event
-from ..gateway import CHAT, DONE, delta, frames, png, refuse, stream
+from ..gateway import CHAT, DONE, KEY, delta, event, frames, png, raw, refuse, reply, stream
 from ..harness import PATIENCE, Case, Watched
 
 
 class Model(Case):
-    def test_the_first_word_is_the_model_where_it_looks_like_an_id_and_more_follow(self):
+    def test_the_first_word_is_the_model_if_it_looks_like_an_id_and_more_follow(self):
         for model in (
             "gpt-5.4-mini",
             "gpt-image-2",
@@ -79,6 +80,58 @@ class Model(Case):
         self.assertRegex(words.err, "'gpt-9' was taken for the model.*-m")
         self.assertNotIn("taken for", self.chat("-m", "gpt-9", "hi").err)
 
+    def test_a_404_for_a_model_names_the_nearest_ids(self):
+        for argv in (("-m", "gpt-5.4-mni", "hi"), ("gpt-5.4-mni", "hi")):
+            with self.subTest(argv):
+                self.gateway.requests.clear()
+                result = self.chat(*argv)
+                self.assertQuietly(1, result)
+                self.assertRegex(result.err, r"did you mean gpt-5\.4-mini\b")
+                self.assertEqual((self.gateway.count("GET /v1/models"), len(self.gateway.requests)), (1, 2))
+                self.assertIn("gpt-5.4-mini", self.chat(*argv, "--json").document["error"]["hint"])
+
+    def test_trouble_with_the_list_of_nearest_ids_is_silent(self):
+        for name, step in (
+            ("refused", refuse(401, "invalid_api_key")),
+            ("busy", refuse(429, "rate_limited", headers={"Retry-After": "1"})),
+            ("down", refuse(503, "upstream_error")),
+            ("not a list", reply(200, {"object": "list"})),
+            ("not JSON", reply(200, b"<html>")),
+            ("cut", raw(b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{")),
+            ("nothing like it", reply(200, {"data": [{"id": "zzz"}]})),
+            ("silent", raw(b"", then="hold")),
+        ):
+            with self.subTest(name):
+                self.gateway.requests.clear()
+                self.gateway.on("GET /v1/models", step)
+                result = self.chat("-m", "gpt-5.4-mni", "hi", "--timeout", "0.5")
+                self.assertQuietly(1, result)
+                self.assertEqual(self.gateway.count("GET /v1/models"), 1)
+                self.assertNotIn("did you mean", result.err)
+                self.assertEqual(result.err.count("["), 2, result.err)  # [cost] and [error]
+                self.assertEqual(result.sleeps, [])
+
+    def test_a_lone_model_with_text_on_stdin_is_the_model(self):
+        for argv, data, model, prompt_ in (
+            (["gpt-5.4"], b"x", "gpt-5.4", "x"),
+            (["gpt-5.4"], b"", "gpt-5.4-mini", "gpt-5.4"),
+            (["hello"], b"x", "gpt-5.4-mini", "x\n\nhello"),
+            (["-m", "glm-5.1", "gpt-5.4"], b"x", "glm-5.1", "x\n\ngpt-5.4"),
+            (["gpt-5.4", "why?"], b"x", "gpt-5.4", "x\n\nwhy?"),
+        ):
+            with self.subTest(argv, data=data):
+                stdin, writer = self.pipe(data)
+                os.close(writer)
+                self.assertQuietly(0, self.chat(*argv, stdin=stdin))
+                body = self.gateway.requests[-1].json
+                self.assertEqual((body["model"], body["messages"][-1]["content"]), (model, prompt_))
+        self.assertEqual(self.shell('printf x | "$@"', "chat", "gpt-5.4").status, 0)
+        self.assertEqual((self.gateway.requests[-1].json["model"], self.sent()), ("gpt-5.4", "x"))
+        self.assertEqual(self.shell('"$@" </dev/null', "chat", "gpt-5.4").status, 0)
+        self.assertEqual((self.gateway.requests[-1].json["model"], self.sent()), ("gpt-5.4-mini", "gpt-5.4"))
+        self.assertEqual(self.shell('{ sleep 0.5; printf x; } | "$@"', "chat", "gpt-5.4").status, 0)
+        self.assertEqual((self.gateway.requests[-1].json["model"], self.sent()), ("gpt-5.4", "x"))
+
 
 class Request(Case):
     def test_the_options_become_fields(self):
@@ -100,7 +153,7 @@ class Request(Case):
     def test_nothing_is_sent_that_was_not_asked_for(self):
         self.assertEqual(set(self.body("hi")), {"model", "messages", "stream", "stream_options"})
 
-    def test_a_params_value_is_json_where_it_parses_strictly_else_a_string(self):
+    def test_a_params_value_is_json_if_it_parses_strictly_else_a_string(self):
         for value, expected in (
             ("1", 1),
             ("true", True),
@@ -185,7 +238,7 @@ class Attachments(Case):
         self.assertEqual([part["image_url"]["url"] for part in parts[1:]], expected)
         self.assertEqual({part["type"] for part in parts[1:]}, {"image_url"})
 
-    def test_what_is_no_image_is_refused(self):
+    def test_what_is_not_an_image_is_refused(self):
         for path in (
             self.file("a.png", b"text"),
             self.file("b.png", b""),
@@ -227,14 +280,14 @@ class Tools(Case):
         thread = os.path.join(self.folder, "thread.json")
         self.chat("hi", "--tools", self.path, "--thread", thread)
         with open(thread, encoding="utf-8") as file:
-            self.assertEqual(json.load(file)[-1]["tool_calls"], [self.wanted])
+            self.assertEqual(json.load(file)["messages"][-1]["tool_calls"], [self.wanted])
 
     def test_a_call_cut_short_is_status_9(self):
         piece = delta(tool_calls=[{"index": 0, "id": "c", "function": {"name": "weather", "arguments": "{"}}])
         self.gateway.on(CHAT, stream(event(piece), "cut"))
         self.assertQuietly(9, self.chat("hi", "--tools", self.path))
 
-    def test_what_is_no_array_of_tools_is_refused(self):
+    def test_what_is_not_an_array_of_tools_is_refused(self):
         for content in (b"", b"{}", b"[1]", b"[", b"\xff", b"[" * 100_000):
             with self.subTest(content[:5]):
                 self.assertQuietly(2, self.chat("hi", "--tools", self.file("bad.json", content)))
@@ -250,7 +303,9 @@ class Thread(Case):
 
     def messages(self):
         with open(self.path, encoding="utf-8") as file:
-            return [(message["role"], message["content"]) for message in json.load(file)]
+            value = json.load(file)
+        messages = value["messages"] if isinstance(value, dict) else value
+        return [(message["role"], message["content"]) for message in messages]
 
     def test_a_new_thread_is_written_0600_and_goes_on(self):
         self.assertEqual(self.chat("one", "--thread", self.path, "-s", "be brief").status, 0)
@@ -280,7 +335,7 @@ class Thread(Case):
                 self.assertEqual(file.read(), before)
         self.assertEqual(sorted(os.listdir(self.folder)), ["state", "thread.json"])
 
-    def test_what_is_no_regular_file_is_refused_unsent_and_stays_what_it_is(self):
+    def test_what_is_not_a_regular_file_is_refused_unsent_and_stays_what_it_is(self):
         os.mkfifo(self.path)
         for path in (self.path, "/dev/null", self.folder):
             with self.subTest(path):
@@ -288,25 +343,61 @@ class Thread(Case):
                 self.assertFalse(os.path.isfile(path))
         self.assertEqual(self.asked(), 0)
 
-    def test_a_turn_that_another_run_has_written_meanwhile_is_not_overwritten(self):
-        def step(exchange):
-            os.replace(self.file("other.json", b"[]"), self.path)
-            stream(frames("hi") + DONE)(exchange)
+    def test_the_second_of_two_runs_at_once_waits_and_no_turn_is_lost(self):
+        came, go = threading.Event(), threading.Event()
 
-        self.file("thread.json", b"[]")
+        def step(exchange):
+            came.set()
+            if go.wait(PATIENCE):
+                stream(frames("hi") + DONE)(exchange)
+
         self.gateway.on(CHAT, step)
-        result = self.chat("a", "--thread", self.path)
-        self.assertQuietly(13, result)
-        self.assertEqual(result.out, b"hi\n")
-        self.assertIn("another run has written", result.err)
-        with open(self.path, "rb") as file:
-            self.assertEqual(file.read(), b"[]")
+        first = self.spawn("chat", "a", "--thread", self.path)
+        self.assertTrue(came.wait(PATIENCE))
+        late = self.chat("c", "--thread", self.path, "--max-wait", "0.1")
+        self.assertQuietly(8, late)
+        self.assertIn(self.path, late.err)
+        second = self.spawn("chat", "b", "--thread", self.path)
+        self.assertEqual(self.asked(), 1)
+        go.set()
+        for process in (first, second):
+            out, err = process.communicate(timeout=PATIENCE)
+            self.assertEqual((process.returncode, out), (0, b"hi\n"), err)
+        turns = [("user", "a"), ("assistant", "hi"), ("user", "b"), ("assistant", "hi")]
+        self.assertEqual(self.messages(), turns)
+
+    def test_a_thread_keeps_its_model_and_says_so(self):
+        models = []
+        for argv, environ in (
+            (("claude-haiku-4-5", "one"), {}),
+            (("two",), {}),
+            (("three",), {"ALLTOKEN_CHAT_MODEL": "glm-5.1"}),
+            (("-m", "gpt-5.4", "four"), {}),
+            (("five",), {}),
+        ):
+            result = self.chat(*argv, "--thread", self.path, **environ)
+            self.assertQuietly(0, result)
+            models.append((self.gateway.requests[-1].json["model"], "[thread] model claude-haiku-4-5\n" in result.err))
+        kept = ("claude-haiku-4-5", True)
+        self.assertEqual(models, [("claude-haiku-4-5", False), kept, kept, ("gpt-5.4", False), kept])
+        self.assertEqual(self.chat("six", "-q", "--thread", self.path).err, "")
+        self.assertEqual(self.chat("seven", "--json", "--thread", self.path).document["model"], "claude-haiku-4-5")
+
+    def test_a_bare_list_stays_one_and_has_no_model(self):
+        self.file("thread.json", b"[]")
+        result = self.chat("a", "-m", "glm-5.1", "--thread", self.path)
+        self.assertQuietly(0, result)
+        with open(self.path, encoding="utf-8") as file:
+            self.assertIsInstance(json.load(file), list)
+        result = self.chat("b", "--thread", self.path)
+        self.assertEqual(self.gateway.requests[-1].json["model"], "gpt-5.4-mini")
+        self.assertNotIn("[thread]", result.err)
 
     def test_a_dry_run_writes_no_thread(self):
         self.body("a", "--thread", self.path)
         self.assertFalse(os.path.exists(self.path))
 
-    def test_what_is_no_list_of_messages_is_refused_and_stays(self):
+    def test_what_is_not_a_list_of_messages_is_refused_and_stays(self):
         for content in (b"{}", b"null", b"[1]", b'[{"content":"x"}]', b'[{"role":1}]', b"[", b"text", b"\xff"):
             with self.subTest(content):
                 self.file("thread.json", content)
@@ -347,13 +438,37 @@ class Answer(Case):
                 self.assertEqual((result.status, result.out), (0, b"kept\n"))
                 self.assertRegex(result.err, rf"\[warning\] .*{reason}")
 
-    def test_reasoning_is_shown_on_stderr_where_it_was_asked_for(self):
+    def test_reasoning_is_shown_on_stderr_if_it_was_asked_for(self):
         shown = "The user wrote something; an echo will do.\n"
         self.assertIn(shown, self.chat("--thinking", "-m", "gpt-5.4-mini", "why").err)
         self.gateway.on(CHAT, stream(event(delta(reasoning_content="hidden")), frames("hi") + DONE))
         result = self.chat("why")
         self.assertNotIn("hidden", result.err)
         self.assertEqual(result.out, b"hi\n")
+
+    def test_the_key_is_not_in_the_reasoning_also_if_it_comes_in_two_pieces(self):
+        pieces = [delta(reasoning_content=text) for text in ("the key is ", KEY[:7], KEY[7:], "!")]
+        self.gateway.on(CHAT, stream(*map(event, pieces), frames("hi") + DONE))
+        for terminals in ("", "out err"):
+            result = self.chat("why", "--thinking", terminals=terminals, NO_COLOR="1")
+            self.assertQuietly(0, result)
+            self.assertTrue(result.err.startswith("the key is [key]!\n[usage]"), result.err)
+
+    def test_reasoning_and_answer_are_apart_on_a_terminal_without_a_stray_line(self):
+        for reasoning in (["so"], ["s", "o"], ["so\n"]):
+            pieces = [delta(reasoning_content=text) for text in reasoning]
+            self.gateway.on(CHAT, stream(*map(event, pieces), frames("h", "i") + DONE))
+            main, side = pty.openpty()
+            process = self.spawn("chat", "why", "--thinking", stdout=side, stderr=side)
+            os.close(side)
+            shown = b""
+            with contextlib.suppress(OSError):  # the terminal's end
+                while block := os.read(main, 65536):
+                    shown += block
+            os.close(main)
+            self.assertEqual(process.wait(PATIENCE), 0)
+            lines = shown.decode().replace("\r\n", "\n").split("\n")
+            self.assertEqual((lines[:2], lines[2].split()[0]), (["so", "hi"], "[usage]"))
 
     def test_a_terminal_gets_inert_text_and_a_pipe_every_byte(self):
         evil = "\x1b]0;owned\x07\x1b[2J\x9b31m\u202eabc\x7f\r\b\ttab"
@@ -428,7 +543,7 @@ class Stdin(Case):
         self.assertQuietly(2, result)
         self.assertIn("usage: alltoken-call chat", result.err)
 
-    def test_bytes_that_are_no_utf_8_are_replaced_and_told(self):
+    def test_bytes_that_are_not_utf_8_are_replaced_and_told(self):
         result = self.chat("-", stdin=b"a\xffb")
         self.assertEqual(self.sent(), "a\ufffdb")
         self.assertIn("[warning] stdin is not UTF-8", result.err)
@@ -445,7 +560,7 @@ class Stdin(Case):
         self.assertIn(" - ", result.err)
         self.assertEqual(self.gateway.requests, [])
 
-    def test_where_stderr_is_a_terminal_it_is_waited_for_and_that_is_said(self):
+    def test_if_stderr_is_a_terminal_it_is_waited_for_and_that_is_said(self):
         stdin, writer = self.pipe()
         err = Watched(b"waiting")
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import sqlite3
 import time
 import unittest
 from decimal import Decimal
@@ -211,7 +213,7 @@ class Estimates(CostCase):
         self.gateway.on("GET /api-account/models/vendor%2Fm%3Fx", reply(200, {"input_price": 1, "output_price": 1}))
         self.assertQuietly(0, self.cost("vendor/m?x", "1", "1"))
 
-    def test_a_name_of_dots_alone_is_no_place_in_a_url(self):
+    def test_a_name_of_dots_alone_is_not_a_place_in_a_url(self):
         for name in (".", ".."):
             self.assertQuietly(1, self.cost(name, "1", "1"))
         self.assertEqual(self.gateway.requests, [])
@@ -327,6 +329,55 @@ class LastCall(CostCase):
         self.gateway.requests.clear()
         self.assertRegex(self.last_line(), r"^total cost: +unknown$")
         self.assertEqual(self.gateway.requests, [])
+
+    def test_a_figure_of_every_length_that_is_taken_is_shown(self):
+        for usd in ("9" * 20 + "." + "9" * 30, "0." + "0" * 29 + "1", "1" + "0" * 19):
+            with self.subTest(usd):
+                self.ask(f'"{usd}"')
+                self.assertIn(f"${usd} (gateway)", self.last_line())
+        self.assertIn("(3 calls, 0 unknown)", self.last_line("--since", "7d"))
+
+    def test_a_cost_that_was_damaged_by_hand_is_unknown_and_no_crash(self):
+        good = {"cost": "0.5", "prompt_tokens": 19, "completion_tokens": 12}
+        for number, damaged in enumerate(
+            (
+                "NaN",
+                "-1",
+                "-0.5",
+                "inf",
+                "-Infinity",
+                "free",
+                "",
+                " ",
+                "1,5",
+                "1e999",
+                "0x10",
+                "1_0",
+                "1\n2",
+                "٣",
+                b"\xff",
+            )
+        ):
+            with self.subTest(damaged):
+                path = os.path.join(self.folder, f"ledger{number}.db")
+                for row in (good, good | {"started": time.time() + 60}):
+                    ledger.put(
+                        path, {"started": time.time(), "command": "chat", "model": "m", "source": "gateway"} | row
+                    )
+                with contextlib.closing(sqlite3.connect(path)) as database, database:
+                    statement = "UPDATE calls SET cost = ? WHERE started = (SELECT max(started) FROM calls)"
+                    database.execute(statement, (damaged,))
+                for argv in ((), ("--since", "7d"), ("--by", "day"), ("--by", "command")):
+                    result = self.cost(*argv, ALLTOKEN_LEDGER=path)
+                    self.assertQuietly(0, result)
+                    last = result.out.decode().splitlines()[-1]
+                    if argv:
+                        self.assertEqual(last, "total: $0.500000 (2 calls, 1 unknown)")
+                    else:
+                        self.assertRegex(last, r"^total cost: +unknown$")
+                    document = self.document_of(self.cost(*argv, "--json", ALLTOKEN_LEDGER=path), *FIELDS)
+                    wanted = {"usd": "0.500000", "source": "gateway"} if argv else {"usd": None, "source": None}
+                    self.assertEqual(document["cost"], wanted)
 
     def test_with_no_call_on_record_there_is_nothing_to_show(self):
         for argv in ((), ("--since", "7d"), ("--by", "day")):
@@ -544,7 +595,7 @@ class Spent(CostCase):
                 self.assertQuietly(2, result)
                 self.assertEqual(result.out, b"")
 
-    def test_the_first_and_the_last_day_of_all_are_no_bugs(self):
+    def test_the_first_and_the_last_day_of_all_are_not_bugs(self):
         self.put({"cost": "1"})
         for zone in ("UTC0", "EAST-13", "WEST8"):
             for day in ("0001-01-01", "1969-12-31", "9999-12-31"):

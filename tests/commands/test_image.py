@@ -1,8 +1,13 @@
 """image from outside: what is sent, where results go, what is shown."""
 
+import fcntl
 import os
 import pty
+import re
+import struct
 import sys
+import termios
+import time
 import unittest
 
 from ..gateway import png, reply
@@ -264,7 +269,7 @@ class Places(TaskCase):
             self.assertEqual(file.read(), "141\n", done.err)
         self.assertHolds(os.path.join(self.state, self.kept()[0]), self.gateway.tasks.image)
 
-    def test_a_detached_task_is_told_of_where_stdout_is_full(self):
+    def test_a_detached_task_is_told_of_if_stdout_is_full(self):
         with open("/dev/full", "wb") as full:
             done = self.execute("image", "x", "--detach", stdout=full)
         self.assertQuietly(13, done)
@@ -284,8 +289,28 @@ class Places(TaskCase):
         self.assertIn(os.path.join(self.state, self.kept()[0]), done.err)
 
     def test_a_working_directory_that_is_gone_is_noticed_before_anything_is_sent_or_does_not_matter(self):
-        done = self.shell('mkdir gone; cd gone; rmdir ../gone; exec "$@"', "image", "x", "-o", "-")
-        self.assertIn((done.status, len(self.gateway.requests)), ((0, 2), (13, 0)), done.err)
+        script = 'cd "$HOME"; mkdir gone; cd gone; rmdir ../gone; exec "$@"'
+        thread = ("--thread", "t.json")
+        for argv, status in (
+            (("image", "x"), 13),
+            (("image", "x", "-o", "x.png"), 13),
+            (("image", "x", "-o", "x.png", "--force"), 13),
+            (("video", "x", "-o", "x.mp4"), 13),
+            (("chat", "x", *thread), 13),
+            (("--install-skills", "skills"), 13),
+            (("image", "x", "--edit", "a.png"), 2),
+            (("chat", "x", "-a", "a.png"), 2),
+        ):
+            with self.subTest(argv):
+                done = self.shell(script, *argv)
+                self.assertQuietly(status, done)
+                self.assertNotIn("bug", done.err)
+                self.assertEqual(self.gateway.requests, [])
+        place = os.path.join(self.folder, "x.png")
+        for argv in (("image", "x", "-o", "-"), ("image", "x", "-o", place), ("chat", "x"), ("cost",), ("models",)):
+            with self.subTest(argv):
+                self.assertQuietly(0, self.shell(script, *argv))
+        self.assertHolds(place, self.gateway.tasks.image)
 
 
 class Shown(TaskCase):
@@ -309,9 +334,51 @@ saved fox\.png \(\d+ bytes\) in 6\.\d s; the gateway keeps no second copy
 \Z""",
         )
 
-    def test_quiet_leaves_the_id(self):
-        result = self.image("a fox", "-q")
-        self.assertEqual(result.err.splitlines(), [f"submitted {IGEN} (size=1024x1024 quality=low)"])
+    def test_a_wall_clock_that_steps_back_makes_no_negative_time(self):
+        self.clock.time = lambda: time.time() - 21 * bool(self.gateway.requests)
+        self.gateway.on(GET_IMAGE, reply(200, {"status": "processing"}), normal)
+        result = self.image("x", "-o", "x.png")
+        self.assertQuietly(0, result)
+        self.assertRegex(result.err, r"\[status\] processing after 0\.\d s\nsaved x\.png \([^)]*\) in 2\.\d s;")
+        self.fresh()
+        self.gateway.on(GET_IMAGE, reply(200, {"status": "processing"}))
+        result = self.image("x", "--max-wait", "1")
+        self.assertQuietly(8, result)
+        self.assertIn("expires in 30 min", result.err)
+
+    def test_quiet_leaves_nothing_if_all_is_well(self):
+        result = self.image("a fox", "-q", "-o", "x.png")
+        self.assertQuietly(0, result)
+        self.assertEqual((result.out, result.err), (b"x.png\n", ""))
+
+    def test_quiet_leaves_the_id_at_once_if_no_ledger_keeps_it(self):
+        told = f"submitted {IGEN} (size=1024x1024 quality=low)\n"
+        result = self.image("a fox", "-q", ALLTOKEN_LEDGER="off")
+        self.assertQuietly(0, result)
+        self.assertEqual(result.err, told)
+        self.fresh()
+        result = self.image("a fox", "-q", ALLTOKEN_LEDGER="/dev/null")
+        self.assertQuietly(0, result)
+        self.assertRegex(result.err, rf"\A\[warning\] [^\n]*/dev/null[^\n]*\n{re.escape(told)}\Z")
+
+    def test_quiet_leaves_the_id_of_a_task_that_ends_without_its_result(self):
+        for name, step, status in (
+            ("failed", reply(200, {"status": "failed", "error": {"code": "x", "message": "y"}}), 10),
+            ("cancelled", reply(200, {"status": "cancelled"}), 10),
+            ("gone", reply(410, {"error": {"code": "image_expired"}}), 11),
+            ("going on", reply(200, {"status": "processing"}), 8),
+        ):
+            for resumed in (False, True):
+                with self.subTest(name, resumed=resumed):
+                    self.fresh()
+                    if resumed:
+                        self.assertQuietly(0, self.image("x", "--detach"))
+                    self.gateway.on(GET_IMAGE, step)
+                    result = self.image(*(["--resume"] if resumed else ["x"]), "-q", "--max-wait", "3")
+                    self.assertQuietly(status, result)
+                    self.assertEqual(result.err.count(IGEN), 1, result.err)
+                    self.assertNotIn("[usage]", result.err)
+                    self.assertNotIn("[status]", result.err)
 
     def test_a_terminal_has_one_living_line_with_the_seconds(self):
         self.gateway.on(GET_IMAGE, *[reply(200, {"status": "processing"})] * 2, normal)
@@ -338,6 +405,19 @@ saved fox\.png \(\d+ bytes\) in 6\.\d s; the gateway keeps no second copy
         os.close(main)
         self.assertEqual((done.status, done.out), (0, b"x.png\n"), seen)
         self.assertIn(f"\r{IGEN} processing 0 s\x1b[K", seen)
+
+    def test_on_a_narrow_terminal_the_line_fits(self):
+        self.gateway.on(GET_IMAGE, reply(200, {"status": "processing " * 9, "next_poll_after_ms": 50}), normal)
+        main, side = pty.openpty()
+        fcntl.ioctl(side, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 30, 0, 0))
+        done = self.execute("image", "a fox", "-o", "x.png", stderr=side)
+        os.close(side)
+        seen = os.read(main, 65536).decode()
+        os.close(main)
+        self.assertEqual(done.status, 0, seen)
+        lines = re.findall(r"\r([^\r\n]*)\x1b\[K", seen)
+        self.assertIn(IGEN[:9], lines[0])
+        self.assertLess(max(map(len, lines)), 30, lines)
 
     def test_verbose_shows_requests_and_no_secret(self):
         result = self.image("a fox", "-v")

@@ -4,7 +4,7 @@ import argparse
 import math
 import unittest
 
-from alltoken_call.cli import options
+from alltoken_call.commands import options
 
 
 class Numbers(unittest.TestCase):
@@ -53,7 +53,7 @@ class Numbers(unittest.TestCase):
 
 
 class Fields(unittest.TestCase):
-    def test_a_value_is_json_where_it_parses_strictly_and_else_a_string(self):
+    def test_a_value_is_json_if_it_parses_strictly_and_else_a_string(self):
         for text, value in {
             "0.5": 0.5,
             "1e3": 1000.0,
@@ -79,7 +79,7 @@ class Fields(unittest.TestCase):
     def test_the_key_is_stripped_and_the_value_is_not(self):
         self.assertEqual(options.field(" top p = a "), ("top p", " a "))
 
-    def test_what_is_no_pair_is_refused(self):
+    def test_what_is_not_a_pair_is_refused(self):
         for text in ("key", "", "=value", " =value"):
             with self.subTest(text), self.assertRaisesRegex(argparse.ArgumentTypeError, "is not KEY=VALUE"):
                 options.field(text)
@@ -114,3 +114,86 @@ class Words(unittest.TestCase):
         for word, text in (("ü", "ü"), ("\udcc3\udcbc", "ü"), ("\udcff", "\ufffd"), ("\ud800", "\ud800")):
             with self.subTest(ascii(word)):
                 self.assertEqual(options.text(word), text)
+
+
+class SplitModel(unittest.TestCase):
+    def test_an_id_before_more_words_is_the_model(self):
+        for word in (
+            "gpt-5.4-mini",
+            "gpt-4o",
+            "chatgpt-4o-latest",
+            "claude-sonnet-4-6",
+            "gemini-3.1-pro-preview",
+            "gemma3",
+            "deepseek-v4-pro",
+            "glm-5.1",
+            "qwen3",
+            "qwen3.6-flash",
+            "qwen3-coder-next",
+            "qwq-32b",
+            "kimi-k2.6",
+            "minimax-m2.7",
+            "mimo-v2",
+            "grok-4",
+            "llama-4-scout",
+            "llama3.3:70b",
+            "mistral-large",
+            "mixtral-8x7b",
+            "doubao-1.5-pro",
+            "hunyuan-t1",
+            "ernie-5",
+            "o1-mini",
+            "o3-pro",
+            "o4-mini-2025-04-16",
+            "seedance-1.5-pro",
+            "unheard-10.25",
+            "openai/gpt-5.4-mini",
+            "meta.ai-2/llama-4",
+            "x/o3-pro",
+        ):
+            with self.subTest(word):
+                self.assertEqual(options.split_model([word, "say", "hi"]), (word, ["say", "hi"]))
+        self.assertEqual(options.split_model(["gpt-4o", "hi"]), ("gpt-4o", ["hi"]))
+
+    def test_any_other_first_word_belongs_to_the_prompt(self):
+        for word in (
+            "well-known",
+            "covid-19",
+            "qwen",
+            "gpt",
+            "gpt-",
+            "gpt-?",
+            "gpt-5.",
+            "gpt-5-",
+            "gpt-5:",
+            "gpt-5_",
+            "gpt-4?",
+            "gptx-4",
+            "a-gpt-4",
+            "qwen is what?",
+            "gpt-4 or",
+            "o1",
+            "o1-",
+            "o3-pro.",
+            "o2-mini",
+            "o5-mini",
+            "o31-mini",
+            "python-3",
+            "python-3.",
+            "python-3.x",
+            "python-3.10?",
+            "python-3.10-",
+            "py3-3.10",
+            "-3.10",
+            "3.10",
+            "/gpt-5",
+            "a/b/gpt-5",
+            "gpt-5\n",
+            "",
+        ):
+            with self.subTest(word):
+                self.assertEqual(options.split_model([word, "facts"]), (None, [word, "facts"]))
+
+    def test_a_single_word_is_a_prompt_whatever_it_looks_like(self):
+        self.assertEqual(options.split_model(["gpt-5.4-mini"]), (None, ["gpt-5.4-mini"]))
+        self.assertEqual(options.split_model([]), (None, []))

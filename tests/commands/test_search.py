@@ -199,7 +199,7 @@ class Families(SearchCase):
                 self.assertRegex(result.err, rf"\A\[warning\] .*{model}.*\n\Z")
                 self.assertEqual(self.asked_for()["model"], model)
 
-    def test_the_warning_comes_also_where_the_gateway_refuses(self):
+    def test_the_warning_comes_also_if_the_gateway_refuses(self):
         self.gateway.on(CHAT, refuse(402, "insufficient_balance"))
         result = self.search("-m", "deepseek-v4-flash", "q")
         self.assertQuietly(6, result)

@@ -133,7 +133,7 @@ class Requests(TaskCase):
                 self.assertQuietly(0, result)
                 found = result.document
                 self.assertEqual((found["method"], found["url"]), (method, self.gateway.url + url))
-                self.assertEqual(found["body"] is None, "x" not in argv)
+                self.assertEqual(bool(found["body"]), "x" in argv)
                 self.assertEqual(self.gateway.requests, [])
         self.assertEqual(self.gateway.tasks.all[VGEN]["status"], "queued")
 
@@ -239,11 +239,21 @@ class Results(TaskCase):
                 self.assertQuietly(0, self.video("--resume"))
 
     def test_a_url_with_controls_is_inert_on_a_terminal_and_exact_in_a_pipe(self):
-        url = "https://x/\x1b[31m\u202e"
+        url = "https://x/\u202ea\u200f"
         self.gateway.on(GET_VIDEO, reply(200, DONE | {"video_url": url}))
         self.assertEqual(self.video("waves").out.decode(), url + "\n")
         self.fresh()
-        self.assertNotRegex(self.video("waves", terminals="out").out.decode(), "[\x1b\u202e]")
+        self.assertEqual(self.video("waves", terminals="out").out.decode(), "https://x/\\u202ea\\u200f\n")
+
+    def test_an_address_with_control_characters_is_told_inert_and_is_status_3(self):
+        self.gateway.on(GET_VIDEO, reply(200, DONE | {"video_url": "https://x/\x1b[31m\u202e"}))
+        for argv in ((), ("-o", "x.mp4")):
+            self.fresh()
+            result = self.video("waves", *argv)
+            self.assertQuietly(3, result)
+            self.assertIn("https://x/\\x1b[31m\\u202e", result.err)
+            self.assertNotRegex(result.err, "[\x1b\u202e]")
+            self.assertEqual(result.out, b"")
 
     def test_json_is_one_document_with_every_key(self):
         self.gateway.on(GET_VIDEO, reply(200, DONE | {"video_url_expires_at": "2026-11-20T12:00:00Z"}))
@@ -291,7 +301,7 @@ class Tasks(TaskCase):
         self.assertEqual(result.err, "2 task(s)\n")
         self.assertEqual(self.gateway.requests[-1].method, "GET")
 
-    def test_what_is_looked_at_or_fails_to_be_cancelled_is_no_call_on_record(self):
+    def test_what_is_looked_at_or_fails_to_be_cancelled_is_not_a_call_on_record(self):
         self.assertQuietly(0, self.video("--list"))
         self.assertQuietly(1, self.video("--cancel", "vgen_unknown"))
         self.assertEqual(os.path.exists(self.state), False)
@@ -309,7 +319,7 @@ class Tasks(TaskCase):
                 self.assertQuietly(0, result)
                 self.assertEqual(result.out.count(b"\n"), lines)
 
-    def test_what_is_no_list_of_tasks_is_never_an_empty_one(self):
+    def test_what_is_not_a_list_of_tasks_is_never_an_empty_one(self):
         for answer in ({"items": {"a": 1}}, {"object": "list"}, {"data": "x"}):
             with self.subTest(answer):
                 self.gateway.on(f"GET {VIDEOS}", reply(200, answer))
@@ -318,6 +328,29 @@ class Tasks(TaskCase):
             with self.subTest(answer):
                 self.gateway.on(f"GET {VIDEOS}", reply(200, answer))
                 self.assertTrue(self.video("--list").out.startswith(b"vgen_1"))
+
+    def test_the_help_promises_no_stdout_for_the_clip(self):
+        shown = " ".join(self.video("--help").out.decode().split())
+        self.assertRegex(shown, r"--out PATH a file or a directory for the clip \(default: print its URL\)")
+        self.assertNotRegex(shown, r"-o - |- for stdout")
+        self.assertQuietly(2, self.video("waves", "-o", "-"))
+        self.assertEqual(self.gateway.requests, [])
+
+    def test_quiet_leaves_nothing_if_all_is_well_and_the_id_if_not(self):
+        result = self.video("waves", "-q", "-o", "x.mp4")
+        self.assertQuietly(0, result)
+        self.assertEqual((result.out, result.err), (b"x.mp4\n", ""))
+        for words in (["waves"], ["--resume"]):
+            with self.subTest(words):
+                self.fresh()
+                self.gateway.on(GET_VIDEO, reply(200, {"status": "processing"}))
+                if words == ["--resume"]:
+                    self.video("waves", "--detach")
+                self.gateway.on(GET_VIDEO, reply(200, {"status": "cancelled"}))
+                result = self.video(*words, "-q")
+                self.assertQuietly(10, result)
+                self.assertEqual(result.err.count(VGEN), 1)
+                self.assertIn("[error]", result.err)
 
     def test_a_full_stdout_is_told_with_where_the_clip_is(self):
         with open("/dev/full", "wb") as full:
@@ -329,7 +362,7 @@ class Tasks(TaskCase):
         self.gateway.on(f"GET {VIDEOS}/{VGEN}", reply(200, DONE | {"is_expired": True}))
         self.assertIn("[warning] the gateway says that this URL has expired", self.video("waves").err)
 
-    def test_content_that_is_no_list_has_no_place_for_frames(self):
+    def test_content_that_is_not_a_list_has_no_place_for_frames(self):
         self.assertQuietly(2, self.video("waves", "-p", "content=x", "--first-frame", "https://a.example/a.png"))
 
     def test_a_list_in_json_has_the_tasks_as_they_came(self):
@@ -341,7 +374,11 @@ class Tasks(TaskCase):
     def test_a_cancel_that_is_refused_says_where_to_look(self):
         for status in (404, 409):
             self.gateway.on(CANCEL, refuse(status, "no"))
-            self.assertIn("video --list tells", self.video("--cancel", VGEN).err)
+            result = self.video("--cancel", VGEN)
+            self.assertQuietly(1, result)
+            self.assertIn("video --list", result.err)
+            self.assertNotIn("alltoken-call models", result.err)
+            self.assertNotIn("[cost]", result.err)
 
     def test_a_cancel_prints_the_new_status_and_leaves_nothing_to_resume(self):
         self.gateway.work = 100
@@ -379,14 +416,14 @@ class Tasks(TaskCase):
         self.assertQuietly(0, self.video("--resume"))
         self.assertHolds("x.mp4", self.gateway.tasks.video)
 
-    def test_what_is_no_clip_is_status_9_and_not_put_in_place(self):
+    def test_what_is_not_a_clip_is_status_9_and_not_put_in_place(self):
         for data in (b"<html>sorry</html>", b' {"error": "gone"}', b""):
             with self.subTest(data):
                 self.fresh()
                 self.gateway.on(f"GET /files/{VGEN}.mp4", reply(200, data))
                 result = self.video("waves", "-o", "x.mp4")
                 self.assertQuietly(9, result)
-                self.assertIn("[error] no_video: ", result.err)
+                self.assertIn("[error] not_a_video: ", result.err)
                 self.assertPlace()
 
     def test_an_address_that_is_not_ours_to_open_is_told_and_ends_the_task(self):

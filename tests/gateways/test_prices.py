@@ -1,11 +1,17 @@
-"""pricing: a price that cannot be found is unknown, never zero."""
+"""prices: a price that cannot be found is unknown, never zero."""
 
 import unittest
 from decimal import Decimal
-from unittest import mock
 
-from alltoken_call.errors import ApiError, CallError
-from alltoken_call.gateways import pricing
+from alltoken_call.calls import models
+from alltoken_call.calls.client import Client
+from alltoken_call.config import Gateway
+from alltoken_call.errors import CallError, ExitStatus, NetError
+from alltoken_call.gateways import prices
+from alltoken_call.net.clock import Clock
+
+from ..gateway import KEY, refuse, reply
+from ..harness import Case
 
 
 class Amounts(unittest.TestCase):
@@ -21,10 +27,11 @@ class Amounts(unittest.TestCase):
             ("1e-7", "0.0000001"),
             ("1e29", "1" + "0" * 29),
             ("1e-29", "0." + "0" * 28 + "1"),
-            ("0." + "3" * 38, "0." + "3" * 38),
+            ("1e30", "1" + "0" * 30),
+            ("0." + "3" * 58, "0." + "3" * 58),
         ):
             with self.subTest(value):
-                self.assertEqual(pricing.plain(pricing.amount(value)), number)
+                self.assertEqual(prices.plain(prices.amount(value)), number)
 
     def test_anything_else_is_unknown(self):
         for value in (
@@ -48,75 +55,62 @@ class Amounts(unittest.TestCase):
             "NaN",
             "sNaN",
             "Infinity",
-            "1e30",
-            "1e-30",
+            "1e31",
+            "1e-31",
             "1e999999999999999999999",
-            "0e30",
-            "0." + "3" * 39,
+            "0e31",
+            "0." + "3" * 59,
         ):
             with self.subTest(value):
-                self.assertIsNone(pricing.amount(value))
+                self.assertIsNone(prices.amount(value))
 
 
-class Catalog(unittest.TestCase):
-    def test_a_list_may_be_bare_or_wrapped(self):
-        one, two = {"id": "a"}, {"id": "b"}
-        for document in ([one, two], {"data": [one, "odd", None, two]}, {"data": {"data": [one, two]}}):
+class Catalog(Case):
+    """The public price list as `calls` reads it."""
+
+    def client(self) -> Client:
+        return Client(Gateway("alltoken", self.gateway.url, "alltoken"), key=KEY, clock=Clock(sleep=lambda _: None))
+
+    def test_the_catalog_is_read_from_its_public_place_by_id_and_without_the_key(self):
+        entry = {"id": "a", "input_price": 1}
+        for document in ({"data": [entry, {"no": "id"}]}, [entry, 7], {"data": {"data": [entry]}}):
             with self.subTest(document):
-                self.assertEqual(pricing.entries(document), [one, two])
-        for document in (None, {}, "ab", 3, {"data": None}, {"models": [one]}):
+                self.gateway.on("GET /api-account/models", reply(200, document))
+                self.assertEqual(models.catalog(self.client()), {"a": entry})
+        self.assertFalse([one for one in self.gateway.requests if "Authorization" in one.headers])
+
+    def test_an_answer_that_is_not_a_list_is_a_failure_and_not_an_empty_catalog(self):
+        for document in ({"data": None}, {"models": []}, b"<html>"):
             with self.subTest(document):
-                self.assertEqual(pricing.entries(document), [])
+                self.gateway.on("GET /api-account/models", reply(200, document))
+                with self.assertRaises(NetError) as caught:
+                    models.catalog(self.client())
+                self.assertEqual((caught.exception.code, caught.exception.status), ("protocol", ExitStatus.NETWORK))
 
-    def test_the_id_stands_under_one_of_four_names_in_this_order(self):
-        entry = {"id": "a", "model_id": "b", "model_path": "c", "name": "d"}
-        for name, value in tuple(entry.items()):
-            with self.subTest(name):
-                self.assertEqual(pricing.model_id(entry), value)
-                entry[name] = None
-        self.assertIsNone(pricing.model_id(entry))
-        self.assertEqual(pricing.model_id({"id": 7, "name": "d"}), "d")
+    def test_one_model_is_asked_for_by_one_segment_and_may_be_wrapped(self):
+        for answer in ({"id": "a/b"}, {"data": {"id": "a/b"}}):
+            with self.subTest(answer):
+                self.gateway.on("GET /api-account/models/a%2Fb", reply(200, answer))
+                self.assertEqual(models.price_entry(self.client(), "a/b"), {"id": "a/b"})
+        self.assertFalse([one for one in self.gateway.requests if "Authorization" in one.headers])
 
-    def test_prices_are_found_under_every_known_name_and_wrapping(self):
-        for entry in (
-            {"input_price": 2, "output_price": "3"},
-            {"prompt_price": "2", "completion_price": 3},
-            {"data": {"input_price": 2, "output_price": 3}},
-            {"pricing": {"prompt_price": 2, "completion_price": 3}},
-            {"data": {"pricing": {"input_price": 2, "output_price": 3}}},
-            {"input_price": 2, "pricing": {"output_price": 3}},
-            {"input_price": None, "prompt_price": 2, "output_price": "?", "data": {"output_price": 3}},
-            {"input_price": 2, "prompt_price": 9, "output_price": 3, "pricing": {"output_price": 9}},
-            {"pricing": {"input_price": 2, "output_price": 3}, "data": {"input_price": 9, "output_price": 9}},
-            {"pricing": "none", "data": {"pricing": None, "input_price": 2, "output_price": 3}},
-        ):
-            with self.subTest(entry):
-                self.assertEqual(pricing.prices(entry), (2, 3))
+    def test_a_model_that_the_list_does_not_know_is_status_1_and_trouble_is_trouble(self):
+        for step in (refuse(404, "not_found"), reply(200, {"data": {}}), reply(200, {"data": {"id": None}, "ok": [1]})):
+            self.gateway.on("GET /api-account/models/a", step)
+            with self.assertRaises(CallError) as caught:
+                models.price_entry(self.client(), "a")
+            self.assertEqual((caught.exception.code, caught.exception.status), ("unknown_model", ExitStatus.REFUSED))
+        self.gateway.on("GET /api-account/models/a", reply(500, b""))
+        with self.assertRaises(NetError) as caught:
+            models.price_entry(self.client(), "a")
+        self.assertEqual((caught.exception.code, caught.exception.status), ("http_500", ExitStatus.GATEWAY))
 
-    def test_a_price_of_zero_is_free_and_a_missing_one_unknown(self):
-        self.assertEqual(pricing.prices({"input_price": 0, "output_price": "0.0"}), (0, 0))
-        self.assertEqual(pricing.prices({"input_price": 0}), (0, None))
-        self.assertEqual(pricing.prices({"output_price": 1, "input_price": None}), (None, 1))
-        self.assertEqual(pricing.prices({}), (None, None))
-
-    def test_the_catalog_is_read_from_its_public_place_by_id(self):
-        class Transport:
-            @staticmethod
-            def get(path):
-                return {"data": {"/api-account/models": [{"id": "a", "input_price": 1}, {"no": "id"}]}[path]}
-
-        self.assertEqual(pricing.catalog(Transport()), {"a": {"id": "a", "input_price": 1}})
-
-    def test_one_model_is_asked_for_by_one_segment_and_may_be_wrapped_or_unknown(self):
-        for answer, found in (({"id": "a/b"}, {"id": "a/b"}), ({"data": {"id": "a/b"}}, {"id": "a/b"})):
-            transport = mock.Mock(**{"get.return_value": answer})
-            self.assertEqual(pricing.entry(transport, "a/b"), found)
-            transport.get.assert_called_once_with("/api-account/models/a%2Fb")
-        for http, code in ((404, "unknown_model"), (500, "http_500")):
-            transport = mock.Mock(**{"get.side_effect": ApiError("no", http=http)})
-            with self.subTest(http), self.assertRaises(CallError) as caught:
-                pricing.entry(transport, "a")
-            self.assertEqual(caught.exception.code, code)
+    def test_dots_are_no_model_and_not_asked_for(self):
+        for name in (".", ".."):
+            with self.assertRaises(CallError) as caught:
+                models.price_entry(self.client(), name)
+            self.assertEqual(caught.exception.code, "unknown_model")
+        self.assertEqual(self.gateway.requests, [])
 
 
 class Totals(unittest.TestCase):
@@ -130,6 +124,26 @@ class Totals(unittest.TestCase):
             ((10**15 + 1, 1), ("0.123456789012345678901234567", "0"), "123456789.012345802358023579345678901234567"),
         ):
             with self.subTest(tokens):
-                total = pricing.total(tokens, tuple(map(Decimal, per_million)))
+                total = prices.total(tokens, tuple(map(Decimal, per_million)))
                 self.assertEqual(total, Decimal(dollars))
-                self.assertNotIn("E", pricing.plain(total))
+                self.assertNotIn("E", prices.plain(total))
+
+    def test_places_are_at_least_so_many_and_never_too_few(self):
+        for value, least, shown in (
+            ("0.2", 4, "0.2000"),
+            ("0.20000", 4, "0.2000"),
+            ("0.00021880", 6, "0.0002188"),
+            ("3", 0, "3"),
+            ("1E+3", 2, "1000.00"),
+            ("1E-12", 6, "0.000000000001"),
+            ("0", 6, "0.000000"),
+        ):
+            with self.subTest(value):
+                self.assertEqual(prices.places(Decimal(value), least), shown)
+
+    def test_a_recorded_cost_that_was_damaged_is_none(self):
+        for text in ("0.0000188000", "0", "12"):
+            self.assertEqual(prices.figure(text), text)
+        for text in (None, 1, 0.5, "", "free", "-1", "NaN", b"1"):
+            with self.subTest(text):
+                self.assertIsNone(prices.figure(text))

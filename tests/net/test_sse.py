@@ -22,10 +22,10 @@ data: [DONE]
 """
 CHAT_ITEMS = [
     ("comment", " keep-alive"),
-    ("note", '{"delta":"Grüße 🙂"}\nsecond line\n', "7"),
+    ("event", '{"delta":"Grüße 🙂"}\nsecond line\n'),
     ("comment", ' {"cost":"0.0000188000"}'),
-    ("message", " two spaces, one is text", "7"),
-    ("message", "[DONE]", "7"),
+    ("event", " two spaces, one is text"),
+    ("event", "[DONE]"),
 ]
 
 
@@ -36,28 +36,24 @@ def parse(*reads: bytes, limit: int = sse.LIMIT) -> list[tuple]:
 
 
 def seen(item: "sse.Event | sse.Comment") -> tuple:
-    return ("comment", item.text) if isinstance(item, sse.Comment) else (item.type, item.data, item.id)
+    return ("comment", item.text) if isinstance(item, sse.Comment) else ("event", item.data)
 
 
 def slowly(stream: bytes) -> list[tuple]:
     """The same by WHATWG's text, step by step, on the whole stream."""
     text = stream.decode("utf-8", "replace").removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
-    items, data, kind, last_id = [], "", "", ""
+    items, data = [], ""
     for line in text.split("\n")[:-1]:
         field, _, value = line.partition(":")
         value = value[1:] if value[:1] == " " else value
         if line == "":
             if data != "":
-                items.append((kind or "message", data[:-1], last_id))
-            data, kind = "", ""
+                items.append(("event", data[:-1]))
+            data = ""
         elif line[0] == ":":
             items.append(("comment", line[1:]))
         elif field == "data":
             data += value + "\n"
-        elif field == "event":
-            kind = value
-        elif field == "id" and "\0" not in value:
-            last_id = value
     return items
 
 
@@ -82,19 +78,19 @@ class Splits(unittest.TestCase):
                 self.assert_however_split(stream, CHAT_ITEMS)
 
     def test_cr_lf_and_lf_cr_count_as_one_and_as_two_line_ends(self):
-        self.assert_however_split(b"data:a\r\ndata:b\r\n\r\n", [("message", "a\nb", "")])
-        self.assert_however_split(b"data:a\n\rdata:b\n\r", [("message", "a", ""), ("message", "b", "")])
+        self.assert_however_split(b"data:a\r\ndata:b\r\n\r\n", [("event", "a\nb")])
+        self.assert_however_split(b"data:a\n\rdata:b\n\r", [("event", "a"), ("event", "b")])
 
     def test_an_event_that_a_cr_ends_does_not_wait_for_the_next_read(self):
         parser = sse.Parser()
-        self.assertEqual([seen(item) for item in parser.feed(b"data: now\r\n\r")], [("message", "now", "")])
+        self.assertEqual([seen(item) for item in parser.feed(b"data: now\r\n\r")], [("event", "now")])
         self.assertEqual(list(parser.feed(b"\n")), [])
         self.assertEqual([seen(item) for item in parser.feed(b"\n:next\n")], [("comment", "next")])
 
     def test_one_byte_order_mark_is_dropped_at_the_beginning_only(self):
         bom = "\ufeff".encode()
-        self.assert_however_split(bom + b"data: x\n\n", [("message", "x", "")])
-        self.assert_however_split(bom + b"\ndata: x\n\n", [("message", "x", "")])
+        self.assert_however_split(bom + b"data: x\n\n", [("event", "x")])
+        self.assert_however_split(bom + b"\ndata: x\n\n", [("event", "x")])
         self.assert_however_split(bom * 2 + b"data: x\n\n", [])
         self.assert_however_split(b":a\n" + bom + b"data: x\n\n", [("comment", "a")])
 
@@ -108,11 +104,11 @@ class Splits(unittest.TestCase):
             b"\xed\xa0\x80": "\ufffd\ufffd\ufffd",
         }.items():
             with self.subTest(data):
-                self.assert_however_split(b"data:" + data + b"\n\n", [("message", text, "")])
+                self.assert_however_split(b"data:" + data + b"\n\n", [("event", text)])
 
     def test_only_cr_and_lf_end_lines(self):
         text = "a\x0bb\x0cc\x85d\u2028e\u2029f\x1cg\x1dh\x1ei"
-        self.assert_however_split(f"data: {text}\n\n".encode(), [("message", text, "")])
+        self.assert_however_split(f"data: {text}\n\n".encode(), [("event", text)])
 
     def test_random_streams_agree_with_a_slow_parser(self):
         pieces = [b"data", b"event", b"id", b"retry", b":", b": ", b" ", b"x", b"\0", b"7", b"\xef\xbb\xbf", b"\xe2"]
@@ -128,25 +124,17 @@ class Splits(unittest.TestCase):
 class Fields(unittest.TestCase):
     def test_a_stream_means_what_the_standard_says(self):
         for stream, items in {
-            b"data\n\n": [("message", "", "")],
-            b"data:\n\n": [("message", "", "")],
-            b"data\ndata\n\n": [("message", "\n", "")],
-            b"data: a\ndata:b\ndata:  c\n\n": [("message", "a\nb\n c", "")],
-            b"data:a:b: c\n\n": [("message", "a:b: c", "")],
+            b"data\n\n": [("event", "")],
+            b"data:\n\n": [("event", "")],
+            b"data\ndata\n\n": [("event", "\n")],
+            b"data: a\ndata:b\ndata:  c\n\n": [("event", "a\nb\n c")],
+            b"data:a:b: c\n\n": [("event", "a:b: c")],
             b"Data:a\n data:b\ndata :c\nunknown:d\n\n": [],
             b"\n\n\n": [],
-            b"event: x\n\ndata: a\n\n": [("message", "a", "")],
-            b"event: x\nevent: y\ndata: a\n\ndata: b\n\n": [("y", "a", ""), ("message", "b", "")],
-            b"event: x\nevent\ndata: a\n\n": [("message", "a", "")],
-            b"id: 1\n\ndata: a\n\n": [("message", "a", "1")],
-            b"id: 1\ndata: a\n\ndata: b\n\nid\ndata: c\n\n": [
-                ("message", "a", "1"),
-                ("message", "b", "1"),
-                ("message", "c", ""),
-            ],
-            b"id: 1\nid: 2\0\ndata: a\n\n": [("message", "a", "1")],
+            b"event: x\n\ndata: a\n\n": [("event", "a")],
+            b"event: x\nid: 1\nretry: 5\ndata: a\n\nid: 2\0\nid\n\n": [("event", "a")],
             b":\n: a\n::b\n": [("comment", ""), ("comment", " a"), ("comment", ":b")],
-            b"data: a\n: between\ndata: b\n\n": [("comment", " between"), ("message", "a\nb", "")],
+            b"data: a\n: between\ndata: b\n\n": [("comment", " between"), ("event", "a\nb")],
         }.items():
             with self.subTest(stream):
                 self.assertEqual(parse(stream), items)
@@ -156,24 +144,26 @@ class Fields(unittest.TestCase):
             with self.subTest(stream):
                 self.assertEqual(parse(stream), [])
 
-    def test_retry_takes_up_to_nine_ascii_digits(self):
-        for value, retry in {
-            "0": 0,
-            "1500": 1500,
-            "999999999": 999999999,
-            "1000000000": 5,
-            "": 5,
-            "-1": 5,
-            "1.5": 5,
-            "1 ": 5,
-            "٣": 5,
-            "²": 5,
+    def test_a_comment_that_the_end_leaves_unfinished_is_given_when_the_stream_is_closed(self):
+        for stream, text in {
+            b": comment": " comment",
+            b'data: a\n\n: {"cost":"0.1"}': ' {"cost":"0.1"}',
+            b":": "",
+            b": a\xe2\x82": " a\ufffd",
         }.items():
-            with self.subTest(value):
+            for at in range(len(stream) + 1):
+                with self.subTest(stream, at=at):
+                    parser = sse.Parser()
+                    for read in (stream[:at], stream[at:]):
+                        list(parser.feed(read))
+                    self.assertEqual(seen(parser.close()), ("comment", text))
+
+    def test_there_is_nothing_to_give_where_a_closed_stream_ended_in_anything_else(self):
+        for stream in (b"", b"data: a", b"data: a\n", b": a\n", b": a\r", b"data: a\n\n", b"x: a"):
+            with self.subTest(stream):
                 parser = sse.Parser()
-                self.assertIsNone(parser.retry)
-                self.assertEqual(list(parser.feed(f"retry: 5\nretry: {value}\n".encode())), [])
-                self.assertEqual(parser.retry, retry)
+                list(parser.feed(stream))
+                self.assertIsNone(parser.close())
 
 
 class Limits(unittest.TestCase):
@@ -181,7 +171,7 @@ class Limits(unittest.TestCase):
         line = b"data:" + b"x" * 15
         for reads in ([line + b"\n\n"], [line, b"\n\n"], [line[:7], line[7:] + b"\n\n"], [b"\n" + line, b"\n\n"]):
             with self.subTest(reads):
-                self.assertEqual(parse(*reads, limit=20), [("message", "x" * 15, "")])
+                self.assertEqual(parse(*reads, limit=20), [("event", "x" * 15)])
 
     def test_a_line_of_one_byte_more_is_refused_ended_or_not(self):
         line = b"data:" + b"x" * 16
@@ -190,7 +180,7 @@ class Limits(unittest.TestCase):
                 parse(*reads, limit=20)
 
     def test_an_events_lines_count_together_each_with_its_line_feed(self):
-        self.assertEqual(parse(b"data:1234\ndata:6789\n\n" * 2, limit=10), [("message", "1234\n6789", "")] * 2)
+        self.assertEqual(parse(b"data:1234\ndata:6789\n\n" * 2, limit=10), [("event", "1234\n6789")] * 2)
         for excess in (b"data:1234\ndata:67890\n", b"data:1234\ndata:678\ndata\ndata\n"):
             for before in (b"", b"data:1\n\n"):
                 with self.subTest(before + excess), self.assertRaises(sse.LimitExceeded):
@@ -205,7 +195,7 @@ class Limits(unittest.TestCase):
                     for read in reads:
                         for item in parser.feed(read):
                             items.append(seen(item))
-                self.assertEqual(items, [("comment", "a"), ("message", "b", "")])
+                self.assertEqual(items, [("comment", "a"), ("event", "b")])
 
     def test_eight_mebibytes_are_the_limit_unless_another_is_given(self):
         line = b":" + b"x" * (8 * 1024 * 1024 - 1)

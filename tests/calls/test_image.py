@@ -1,16 +1,22 @@
-"""From the one answer to the files, and what is kept where a step fails."""
+"""calls/image.py: from the one answer to the files, and what is kept if a step fails."""
 
 import errno
 import os
+import re
 import subprocess
 import time
+import unittest
+from pathlib import Path
 from unittest import mock
+from urllib.parse import quote
 
 from ..gateway import png, refuse, reply
 from ..task_support import (
     BIG,
     GET_IMAGE,
     IGEN,
+    IMAGE,
+    IMAGES,
     TaskCase,
     cut,
     document,
@@ -23,6 +29,7 @@ from ..task_support import (
 
 RETRIEVED = refuse(410, "image_already_retrieved", "the image was retrieved already")
 DONE = document(entry(BIG))
+SPOOL = r"\A[0-9a-f]{32}\.[0-9a-f]{8}\.json\Z"  # the name of one: nothing of the task's id
 
 
 class Completed(TaskCase):
@@ -34,11 +41,16 @@ class Completed(TaskCase):
         return f"{self.gateway.url}/files/{name}"
 
     def test_the_one_answer_becomes_the_file_and_nothing_else_is_left(self):
+        escaped = DONE.replace(b"+", b"\\u002b").replace(b"/", b"\\u002f")
         for name, step in {
             "whole": reply(200, DONE),
             "in pieces": pieces(DONE[:10], DONE[10:90_000], DONE[90_000:]),
             "in a row of blanks": reply(200, b" \n" * 9 + DONE),
             "with escaped slashes": reply(200, DONE.replace(b"/", b"\\/")),
+            "with escaped plus signs": reply(200, DONE.replace(b"+", b"\\u002b")),
+            "with escapes in upper case": reply(200, DONE.replace(b"+", b"\\u002B").replace(b"A", b"\\u0041")),
+            "with escapes in pieces": pieces(*(escaped[at : at + 9973] for at in range(0, len(escaped), 9973))),
+            "with an escaped key": reply(200, DONE.replace(b"b64_json", b"b64\\u005fjson")),
             "of an unknown status": reply(200, DONE.replace(b'"completed"', b'"odd"')),
             "succeeded": reply(200, DONE.replace(b'"completed"', b'"succeeded"')),
         }.items():
@@ -65,7 +77,7 @@ class Completed(TaskCase):
         self.assertQuietly(0, self.run_on(pieces(DONE[:50_000], DONE[50_000:], between=look)))
         ((name, size),) = seen
         self.assertEqual(size, 50_000)
-        self.assertRegex(name, rf"\A{IGEN}\.[0-9a-f]{{8}}\.json\Z")
+        self.assertRegex(name, SPOOL)
 
     def test_several_images_are_numbered(self):
         images = [png(noise=size) for size in (10, 20, 30)]
@@ -87,6 +99,39 @@ class Completed(TaskCase):
                 self.assertEqual(len(result.document["files"]), sent)
                 for path, image in zip(result.document["files"], images):
                     self.assertHolds(path, image)
+
+    def test_fewer_than_asked_for_still_are_numbered_and_touch_no_other_name(self):
+        for argv in ((), ("--force",)):
+            with self.subTest(argv):
+                self.fresh()
+                self.file("place/x.png", b"somebody else's")
+                result = self.run_on(reply(200, document(entry(BIG))), argv=("-n", "2", *argv))
+                self.assertQuietly(0, result)
+                self.assertHolds("x.png", b"somebody else's")
+                self.assertHolds("x-1.png", BIG)
+                self.assertPlace("x.png", "x-1.png")
+                self.assertIn("[warning] ", result.err)
+
+    def test_more_than_asked_for_overwrite_no_name_that_nobody_looked_at(self):
+        for argv in ((), ("--force",)):
+            with self.subTest(argv):
+                self.fresh()
+                self.file("place/x-2.png", b"somebody else's")
+                result = self.run_on(reply(200, document(entry(BIG), entry(png()))), argv=argv)
+                self.assertQuietly(13, result)
+                self.assertHolds("x-1.png", BIG)
+                self.assertHolds("x-2.png", b"somebody else's")
+                (kept,) = self.kept()
+                self.assertHolds(os.path.join(self.state, kept), png())
+                self.assertIn(os.path.join(self.state, kept), result.err)
+
+    def test_the_names_of_all_that_are_asked_for_are_looked_at_before_anything_is_sent(self):
+        self.file("place/x-2.png", b"somebody else's")
+        self.assertQuietly(13, self.image("x", "-o", "x.png", "-n", "2"))
+        self.assertEqual(self.gateway.requests, [])
+        self.gateway.on(GET_IMAGE, reply(200, document(entry(BIG), entry(png()))))
+        self.assertQuietly(0, self.image("x", "-o", "x.png", "-n", "2", "--force"))
+        self.assertHolds("x-2.png", png())
 
     def test_an_answer_with_a_url_alone_is_downloaded(self):
         for fields in ({}, {"b64_json": None}, {"b64_json": ""}, {"b64_json": "no image"}):
@@ -190,7 +235,7 @@ class Completed(TaskCase):
         self.assertIn(result.status, (9, 13))
         self.assertHolds("x-2.png", b"somebody else's")
         (image, answer) = sorted(self.kept(), key=lambda name: name.startswith("spool/"))
-        self.assertRegex(answer, rf"\Aspool/{IGEN}\.[0-9a-f]{{8}}\.json\Z")
+        self.assertRegex(os.path.basename(answer), SPOOL)
         self.assertHolds(os.path.join(self.state, image), BIG)
         for name in (image, answer):
             self.assertIn(os.path.join(self.state, name), result.err)
@@ -208,6 +253,19 @@ class Completed(TaskCase):
         self.assertQuietly(0, result)
         self.assertTrue(result.out == BIG, "stdout has something else")
         self.assertEqual(self.kept(), [])
+
+    def test_of_two_images_one_is_on_stdout_and_the_other_is_kept_and_told(self):
+        for argv in ((), ("-q",)):
+            with self.subTest(argv):
+                self.fresh()
+                images = [png(noise=5000), png(noise=6000)]
+                result = self.run_on(reply(200, document(*map(entry, images))), argv=("-o", "-", *argv))
+                self.assertQuietly(0, result)
+                self.assertTrue(result.out == images[0], "stdout has something else")
+                (kept,) = self.kept()
+                self.assertHolds(os.path.join(self.state, kept), images[1])
+                self.assertIn(os.path.join(self.state, kept), result.err)
+                self.assertPlace()
 
     def test_usage_and_cost_are_the_gateways_or_unknown(self):
         usage = {"input_tokens": 10, "output_tokens": 272, "total_tokens": 282}
@@ -351,8 +409,27 @@ class Places(TaskCase):
             result = self.image("x", "-o", "x.png", "--json")
         self.assertQuietly(13, result)
         (path,) = result.document["files"]
-        self.assertRegex(path, r"\Ax\.png\.[0-9a-f]{8}\.part\Z")
+        self.assertPlace(os.path.basename(path))
+        self.assertIn(path, result.err)
         self.assertHolds(path, BIG)
+
+    @unittest.skipUnless(os.path.exists("/dev/full"), "no /dev/full")
+    def test_a_stdout_that_is_full_loses_neither_the_image_nor_its_record(self):
+        with open("/dev/full", "wb") as full:
+            result = self.execute("image", "x", "-o", "x.png", stdout=full)
+        self.assertQuietly(13, result)
+        self.assertHolds("x.png", self.gateway.tasks.image)
+        self.assertIn("[cost] unknown\n", result.err)
+        row = self.row(IGEN)
+        self.assertEqual((row["status"], row["exit_status"], row["completion_tokens"]), ("completed", 13, 272))
+        self.assertNotIn("--resume", result.err)
+
+    @unittest.skipUnless(os.path.exists("/dev/full"), "no /dev/full")
+    def test_a_stdout_that_is_full_keeps_an_image_that_was_to_go_there(self):
+        with open("/dev/full", "wb") as full:
+            result = self.execute("image", "x", "-o", "-", stdout=full)
+        self.assertQuietly(13, result)
+        self.kept_image(result, self.gateway.tasks.image)
 
     def test_with_force_it_is(self):
         def step(exchange):
@@ -389,24 +466,50 @@ class Places(TaskCase):
             self.assertIn(os.path.join(self.state, name), result.err)
 
     def full_place(self, place, **options):
+        """A place that has room for 64 KiB, and not for the image."""
         self.gateway.on(GET_IMAGE, reply(200, DONE), RETRIEVED)
         result = self.image("x", "-o", os.path.join(place, "x.png"), **options)
         self.assertQuietly(13, result)
         self.assertEqual(os.listdir(place), [])
         self.kept_image(result, BIG)
         self.assertNotIn("--resume", result.err)
+        self.assertIn("No space left", result.err)
 
-    def test_a_disk_of_16_kib_leaves_the_whole_image_in_the_state_directory(self):
-        for room in (0, 16384):
+    def no_place(self, place):
+        """A place that has no room for 64 KiB: nothing is sent."""
+        self.gateway.requests.clear()
+        result = self.image("x", "-o", os.path.join(place, "x.png"))
+        self.assertQuietly(13, result)
+        self.assertEqual((self.gateway.requests, os.listdir(place)), ([], []))
+        self.assertIn("No space left", result.err)
+
+    def test_a_disk_that_is_too_small_leaves_the_whole_image_in_the_state_directory(self):
+        for room in (1 << 16, 150_000, len(BIG) - 1):
             with self.subTest(room=room):
                 self.fresh()
                 with small_disk(self.place, room):
                     self.full_place(self.place)
 
-    def test_the_message_tells_why_the_place_has_failed(self):
-        with small_disk(self.place, 16384):
-            self.gateway.on(GET_IMAGE, reply(200, DONE), RETRIEVED)
-            self.assertIn("No space left", self.image("x", "-o", "x.png").err)
+    def test_a_disk_without_room_for_64_kib_is_status_13_before_anything_is_sent(self):
+        for room in (0, 16384, (1 << 16) - 1):
+            with self.subTest(room=room), small_disk(self.place, room):
+                self.no_place(self.place)
+
+    def test_a_disk_that_fills_up_while_the_task_runs_leaves_the_image_in_the_state_directory(self):
+        def step(exchange):
+            disk.__enter__()
+            exchange.reply(200, DONE)
+
+        disk = small_disk(self.place, 16384)
+        self.gateway.on(GET_IMAGE, step, RETRIEVED)
+        try:
+            result = self.image("x", "-o", "x.png")
+        finally:
+            disk.__exit__(None, None, None)
+        self.assertQuietly(13, result)
+        self.assertPlace()
+        self.kept_image(result, BIG)
+        self.assertIn("No space left", result.err)
 
     def test_a_full_state_directory_does_not_matter_to_an_output_elsewhere(self):
         for room in (0, 1, 16384, 65536, 200_000):
@@ -420,12 +523,12 @@ class Places(TaskCase):
                 self.assertHolds(f"{room}.png", BIG)
                 self.assertEqual(self.kept(), [])
 
-    def mounted(self):
+    def mounted(self, size):
         place = os.path.join(self.folder, "disk")
         os.mkdir(place)
         try:
             done = subprocess.run(
-                ["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", place], check=False, capture_output=True
+                ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", place], check=False, capture_output=True
             )
         except OSError as error:
             self.skipTest(f"nothing can be mounted here: {error}")
@@ -434,12 +537,15 @@ class Places(TaskCase):
         self.addCleanup(subprocess.run, ["umount", "-l", place], check=True)
         return place
 
-    def test_a_real_disk_of_16_kib_leaves_the_whole_image_in_the_state_directory(self):
-        self.full_place(self.mounted())
+    def test_a_real_disk_that_is_too_small_leaves_the_whole_image_in_the_state_directory(self):
+        self.full_place(self.mounted("128k"))
+
+    def test_a_real_disk_without_room_for_64_kib_is_status_13_before_anything_is_sent(self):
+        self.no_place(self.mounted("16k"))
 
     def test_a_real_full_state_directory_does_not_matter_to_an_output_elsewhere(self):
         self.gateway.on(GET_IMAGE, reply(200, DONE), RETRIEVED)
-        result = self.image("x", "-o", "x.png", XDG_STATE_HOME=self.mounted())
+        result = self.image("x", "-o", "x.png", XDG_STATE_HOME=self.mounted("16k"))
         self.assertQuietly(0, result)
         self.assertHolds("x.png", BIG)
         self.assertPlace("x.png")
@@ -448,12 +554,21 @@ class Places(TaskCase):
         self.gateway.on(GET_IMAGE, cut(DONE, 100_000), RETRIEVED)
         result = self.image("x", "-o", "x.png", HOME=None, XDG_STATE_HOME=None)
         self.assertQuietly(11, result)
-        (kept,) = os.listdir(self.place)
-        self.assertIn(os.path.join(self.place, kept), result.err)
+        self.assertPlace(".alltoken-call")
+        self.assertEqual(os.stat(".alltoken-call").st_mode & 0o777, 0o700)
+        (name,) = os.listdir(".alltoken-call")
+        kept = os.path.join(self.place, ".alltoken-call", name)
+        self.assertIn(kept, result.err)
         self.assertHolds(kept, DONE[:100_000])
         self.assertQuietly(0, self.image("x", "-o", "x.png", HOME=None, XDG_STATE_HOME=None))
         self.assertHolds("x.png", self.gateway.tasks.image)
-        self.assertPlace(kept, "x.png")
+        self.assertHolds(kept, DONE[:100_000])
+
+    def test_without_a_home_the_directory_beside_the_output_goes_when_it_is_empty(self):
+        self.gateway.on(GET_IMAGE, reply(200, DONE))
+        self.assertQuietly(0, self.image("x", "-o", "x.png", HOME=None, XDG_STATE_HOME=None))
+        self.assertHolds("x.png", BIG)
+        self.assertPlace("x.png")
 
     def test_without_a_home_and_an_output_the_temporary_directory_serves(self):
         self.gateway.on(GET_IMAGE, cut(DONE, 100_000), RETRIEVED)
@@ -462,7 +577,9 @@ class Places(TaskCase):
             result = self.image("x", "-o", "-", HOME=None, XDG_STATE_HOME=None)
         self.assertQuietly(11, result)
         self.assertPlace()
-        self.assertRegex(result.err, rf"kept in {self.folder}/tmp/{IGEN}\.\w+\.json")
+        (name,) = os.listdir(os.path.join(self.folder, "tmp"))
+        self.assertRegex(name, SPOOL)
+        self.assertIn(os.path.join(self.folder, "tmp", name), result.err)
 
     def test_an_answer_that_no_disk_takes_is_still_saved_where_the_image_fits(self):
         with mock.patch(
@@ -490,17 +607,25 @@ class Places(TaskCase):
             result = self.image("x", "-o", "x.png", "--json")
         self.assertQuietly(13, result)
         (path,) = result.document["files"]
-        self.assertRegex(path, r"\Ax-[0-9a-f]{8}\.png\Z")
+        self.assertRegex(path, rf"\A{re.escape(self.place)}/x-[0-9a-f]{{8}}\.png\Z")
         self.assertEqual(os.stat(path).st_mode & 0o777, 0o600)
         self.assertHolds(path, BIG)
         self.assertEqual(self.kept(), [])
 
     def test_an_earlier_answer_that_another_run_has_just_removed_is_asked_for(self):
         task_id = self.image("x", "--detach", "-o", "x.png").out.decode().strip()
-        gone = os.path.join(self.state, "spool", f"{task_id}.00000000.json")
-        with mock.patch("glob.glob", return_value=[gone]):
+        path = self.spool(task_id, "0", DONE)
+        open_ = os.open
+
+        def opened(name, *arguments, **options):
+            if name == path and os.path.exists(path):
+                os.unlink(path)
+            return open_(name, *arguments, **options)
+
+        with mock.patch("os.open", opened):
             self.assertQuietly(0, self.image("--resume"))
         self.assertHolds("x.png", self.gateway.tasks.image)
+        self.assertEqual(len(self.gets()), 1)
 
 
 class Copies(TaskCase):
@@ -596,8 +721,80 @@ class Held(TaskCase):
 
     def test_the_deadline_waits_for_the_end_of_the_answer(self):
         def later():
-            self.clock.ahead += 10_000
+            self.clock.ahead += 590
 
         self.gateway.on(GET_IMAGE, pieces(DONE[:90_000], DONE[90_000:], between=later), RETRIEVED)
-        self.assertQuietly(0, self.image("x", "-o", "x.png"))
+        self.assertQuietly(0, self.image("x", "-o", "x.png", "--max-wait", "20"))
         self.assertHolds("x.png", BIG)
+
+    def test_an_answer_that_takes_more_than_10_minutes_is_waited_for_no_longer_and_what_came_is_kept(self):
+        def later():
+            self.clock.ahead += 601
+
+        self.gateway.on(GET_IMAGE, pieces(DONE[:90_000], DONE[90_000:], between=later), RETRIEVED)
+        result = self.image("x", "-o", "x.png", "--max-wait", "20")
+        self.assertQuietly(8, result)
+        self.assertPlace()
+        (kept,) = self.kept()
+        size = os.path.getsize(os.path.join(self.state, kept))
+        self.assertGreaterEqual(size, 90_000)
+        self.assertHolds(os.path.join(self.state, kept), DONE[:size])
+        self.assertIn(os.path.join(self.state, kept), result.err)
+        self.assertResumable(result, "image", IGEN)
+
+
+class Strangers(TaskCase):
+    """What lies in our directories and beside the output, and is not ours, whatever a task is called."""
+
+    IDS = ("messages", "../x", "../../place/notes", "x.png", "*", "[a-z]*", "????????", "ledger", "spool/a")
+    NAMES = ("messages.fr.json", "messages.01234567.json", "notes.json", "x.json", "ledger.00000000.json")
+
+    def lay(self, folder):
+        """Files and pipes of the user's: names that such an id, or a pattern made of it, could find."""
+        os.makedirs(folder, exist_ok=True)
+        for name in self.NAMES:
+            with open(os.path.join(folder, name), "wb") as file:
+                file.write(document(entry(png(noise=10))))
+        for name in ("messages.11111111.json", "x.22222222.json"):
+            os.mkfifo(os.path.join(folder, name))
+
+    def everything(self):
+        """All that there is but the ledger: the content of files, None for pipes."""
+        found = {}
+        for folder, _, names in os.walk(self.folder):
+            for path in (os.path.join(folder, name) for name in names if not name.startswith("ledger.db")):
+                found[path] = Path(path).read_bytes() if os.path.isfile(path) else None
+        return found
+
+    def test_a_tasks_id_names_no_file_that_is_read_or_removed(self):
+        spool, beside = os.path.join(self.state, "spool"), os.path.join(self.place, ".alltoken-call")
+        for folder in (self.folder, self.place, self.state, spool, beside):
+            self.lay(folder)
+        before = self.everything()
+        for task_id in self.IDS:
+            for home in (True, False):
+                with self.subTest(task_id, home=home):
+                    environ = {} if home else {"HOME": None, "XDG_STATE_HOME": None}
+                    poll = f"GET {IMAGES}/{quote(task_id, safe='')}"
+                    self.gateway.on(IMAGE, reply(202, {"id": task_id}))
+                    self.gateway.on(poll, cut(DONE, 90_000), reply(200, {"status": "processing"}))
+                    self.assertQuietly(8, self.image("x", "-o", "fox.png", "--max-wait", "9", **environ))
+                    self.assertEqual(len(self.everything()), len(before) + 1)
+                    self.gateway.on(poll, reply(200, DONE))
+                    self.assertQuietly(0, self.image("--resume", task_id, "-o", "fox.png", **environ))
+                    self.assertHolds("fox.png", BIG)
+                    os.unlink("fox.png")
+                    self.assertEqual(self.everything(), before)
+
+    def test_what_has_a_spools_name_and_is_not_a_regular_file_is_neither_read_nor_removed(self):
+        self.assertQuietly(0, self.image("x", "--detach", "-o", "fox.png"))
+        stranger = document(entry(png(noise=10)))
+        pipe, link = self.spool(IGEN, "0", b""), self.spool(IGEN, "1", b"")
+        os.unlink(pipe)
+        os.mkfifo(pipe)
+        os.unlink(link)
+        os.symlink(self.file("stranger.json", stranger), link)
+        self.assertQuietly(0, self.image("--resume"))
+        self.assertHolds("fox.png", self.gateway.tasks.image)
+        self.assertEqual(len(self.kept()), 2)
+        self.assertHolds(link, stranger)
