@@ -10,7 +10,7 @@ import math
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
     from typing import Any
 
 
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
 class Repeat:
     """When the same request is sent again: after answers with `statuses`, and after a `lost` answer if that is safe.
 
-    A request that never left is always repeated. `bare`: a 5xx without the gateway's own error counts as a lost
-    answer, since a proxy's word says nothing of what the gateway did. `forever`: everything passing, and failures
-    with these `codes`, until the deadline; `last`: also at the deadline, in the request's grace. No attempt starts
-    later than `latest` seconds after the first.
+    A request that never left is always repeated. `bare`: answers with these statuses and without the gateway's own
+    error count as lost, since a proxy's word says nothing of what the gateway did. `forever`: everything passing, and
+    failures with these `codes`, until the deadline; `last`: also at the deadline, in the request's grace. No attempt
+    starts later than `latest` seconds after the first.
     """
 
     def __init__(
         self,
         *statuses: int,
         lost: bool = False,
-        bare: bool = False,
+        bare: Collection[int] = (),
         forever: bool = False,
         last: bool = False,
         codes: tuple[str, ...] = (),
@@ -54,9 +54,10 @@ DOWNLOADING = Repeat(416, forever=True, codes=("range",))
 class Request:
     """One HTTP request, as it is sent and as --dry-run shows it.
 
-    `body` is sent as JSON, `data` as it is. `keyed`: it carries the API key, and may cost something if it is a POST.
-    `secret`: the URL is a credential in itself and is not shown. `silence` (seconds) replaces a longer --timeout;
-    `grace` is how many seconds it may take beyond the deadline.
+    `body` is sent as JSON, `form` as multipart/form-data (a value is a text or an `Upload`), `data` as it is. `keyed`:
+    it carries the API key, and may cost something if it is a POST. `secret`: the URL is a credential in itself and is
+    not shown. `patience` is the longest silence in seconds unless --timeout sets another, `silence` replaces a longer
+    one in any case; `grace` is how many seconds it may take beyond the deadline.
     """
 
     def __init__(
@@ -65,24 +66,99 @@ class Request:
         url: str,
         *,
         body: Mapping[str, Any] | None = None,
+        form: list[tuple[str, str | Upload]] | None = None,
         data: bytes | None = None,
         headers: Mapping[str, str] | None = None,
         keyed: bool = True,
         secret: bool = False,
         repeat: Repeat = READING,
+        patience: float = 120.0,
         silence: float = math.inf,
         grace: float = 0.0,
     ) -> None:
         self.method = method
         self.url = url
         self.body = body
+        self.form = form
         self.data = data
         self.headers = headers or {}
         self.keyed = keyed
         self.secret = secret
         self.repeat = repeat
+        self.patience = patience
         self.silence = silence
         self.grace = grace
+
+    def shown(self) -> dict[str, Any]:
+        """What --dry-run shows of it."""
+        body: dict[str, Any] | None = dict(self.body) if self.body is not None else None
+        if self.form is not None:
+            body = {}
+            for name, value in self.form:
+                text = value if isinstance(value, str) else f"(the file {value.path})"
+                body[name] = [*_listed(body[name]), text] if name in body else text
+        return {"method": self.method, "url": self.url, "body": body}
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+class Upload:
+    """A local file that goes into a request: its bytes, its path here, and its media type."""
+
+    def __init__(self, path: str, data: bytes, type: str) -> None:
+        self.path = path
+        self.data = data
+        self.type = type
+
+    @property
+    def kind(self) -> str:
+        """image, video or audio."""
+        return self.type.partition("/")[0]
+
+
+class Picture:
+    """What is asked for when an image is: only what was given is not None.
+
+    `edit` are the images to work from, `mask` marks where; `via` is images or chat, None for the model's own way.
+    """
+
+    def __init__(self, model: str, prompt: str, **given: Any) -> None:
+        self.model = model
+        self.prompt = prompt
+        self.size: str | None = given.get("size")
+        self.ratio: str | None = given.get("ratio")
+        self.quality: str | None = given.get("quality")
+        self.format: str | None = given.get("format")
+        self.ending: str | None = given.get("ending")  # of the file's name, as a format
+        self.background: str | None = given.get("background")
+        self.count: int | None = given.get("count")
+        self.system: str | None = given.get("system")
+        self.via: str | None = given.get("via")
+        self.edit: list[Upload] = given.get("edit", [])
+        self.mask: Upload | None = given.get("mask")
+        self.params: dict[str, Any] = given.get("params", {})
+
+
+class Film:
+    """What is asked for when a video is: only what was given is not None.
+
+    Frames and references are URLs or local files.
+    """
+
+    def __init__(self, model: str, prompt: str, **given: Any) -> None:
+        self.model = model
+        self.prompt = prompt
+        self.duration: int | None = given.get("duration")
+        self.ratio: str | None = given.get("ratio")
+        self.resolution: str | None = given.get("resolution")
+        self.audio: bool | None = given.get("audio")
+        self.seed: int | None = given.get("seed")
+        self.first_frame: str | Upload | None = given.get("first_frame")
+        self.last_frame: str | Upload | None = given.get("last_frame")
+        self.references: list[str | Upload] = given.get("references", [])
+        self.params: dict[str, Any] = given.get("params", {})
 
 
 # Events: what happens while a call goes on. `on_event` gets them in order.
@@ -132,12 +208,13 @@ class Note(Event):
 
 
 class Submitted(Event):
-    """A task was accepted: `task_id` is what the user has paid for."""
+    """A task was accepted: `task_id` is what the user has paid for, `about` what was asked for."""
 
-    __slots__ = ("task_id",)
+    __slots__ = ("about", "task_id")
 
-    def __init__(self, task_id: str) -> None:
+    def __init__(self, task_id: str, about: str) -> None:
         self.task_id = task_id
+        self.about = about
 
 
 class Waiting(Event):
@@ -232,6 +309,7 @@ class Cost:
 
 UNKNOWN = Cost()
 NOTHING = Cost(source="none")
+LOCAL = Cost(source="local")
 
 
 class Result:
@@ -244,6 +322,7 @@ class Result:
         self.cost = UNKNOWN
         self.request_id: str | None = None
         self.tried = False
+        self.row: int | None = None  # its row in the ledger, once it has one
 
     def fields(self) -> dict[str, Any]:
         """The keys of the --json document that are the call's own."""
@@ -258,7 +337,7 @@ class Report(Result):
         self._fields = fields
 
     def with_fields(self, fields: dict[str, Any]) -> Report:
-        """The same report, with more keys."""
+        """The same report with more keys."""
         self._fields |= fields
         return self
 
@@ -328,6 +407,7 @@ class Clip(Pending):
         super().__init__(command, model, target=target, submitted=submitted)
         self.video_url: str | None = None
         self.expires_at: str | None = None
+        self.keyed = False  # the URL needs the key
         self.ttl: int | None = None  # seconds that the URL lives, where its end is not told
         self.facts: dict[str, Any] = dict.fromkeys(self.FACTS)
 

@@ -27,18 +27,22 @@ USAGE_PATIENCE = 10.0  # seconds after a finish reason in which usage and [DONE]
 KEPT = "what arrived was kept; running the command again asks, and pays, anew"
 
 
-def ask(client: Client, body: dict[str, Any]) -> Answer:
+def ask(client: Client, body: dict[str, Any], command: str = "chat", earlier: Answer | None = None) -> Answer:
     """Send one request and emit its answer as it arrives; the answer, with usage and cost.
 
-    `body` is the JSON of a chat completion; streamed if its `stream` is true. Raises `CallError`, with status 9 if
-    text had begun.
+    `body` is the JSON of a chat completion; streamed if its `stream` is true. `command` is chat or search, for the
+    ledger; `earlier` the value of a failed attempt of the same run, whose row is used on. Raises `CallError`, with
+    status 9 if text had begun, and 6 if the budget is used up.
     """
     answer = Answer(body["model"])
-    answer.tried = True
+    if earlier is None:
+        client.admit(answer, command)
+    else:
+        answer.tried, answer.row = True, earlier.row
     reading = _Reading(client)
     try:
         try:
-            response = client.open(client.dialect.chat(body))
+            response = client.complete(body)
         except NetError as error:
             raise client.ended(error, answer, hint=_billed(error)) from None
         try:
@@ -47,6 +51,8 @@ def ask(client: Client, body: dict[str, Any]) -> Answer:
         finally:
             response.close()
             reading.fill(answer)
+            if answer.cost is UNKNOWN:
+                client.price(answer, client.dialect.header_cost(response.header, answer.usage))
         warn_of_end(client, answer)
     except NetError as error:
         if reading.begun:
@@ -90,6 +96,8 @@ class _Reading:
         self._client = client
         self._done = False
         self._settled = False  # the cost is the comment's, which nothing corrects
+        self._id: object = None  # of the answer
+        self._restarted = False  # a second answer began in the same stream
         self._understood = False  # at least one frame was of this protocol
         self._unread = 0  # frames that were not understood
         self._text = io.StringIO()
@@ -99,6 +107,8 @@ class _Reading:
         self._cost = UNKNOWN
         self._answer = Answer("")
         self._error: NetError | None = None
+        self._streamed = False
+        self._page = False  # a web page came instead
 
     @property
     def begun(self) -> bool:
@@ -115,7 +125,10 @@ class _Reading:
         if self._error is not None:
             raise self._error
         if not self._understood:
-            raise NetError("this is not a chat completion", "protocol", sent=True)
+            hint = f"{self._client.gateway.prefix}BASE_URL may not be the root of the API" if self._page else None
+            raise NetError("this is not a chat completion", "protocol", sent=True, hint=hint)
+        if self._restarted:
+            raise NetError("the gateway began a second answer in the same stream", "protocol", sent=True)
         if self._unread:
             raise NetError(f"{self._unread} frame(s) of the stream could not be read", "protocol", sent=True)
         if self._answer.finish_reason in BROKEN:
@@ -127,25 +140,33 @@ class _Reading:
 
     @property
     def _is_whole(self) -> bool:
-        return self._done or self._answer.finish_reason is not None
+        done = self._done and self._client.dialect.done_is_whole
+        return done or self._answer.finish_reason is not None
 
     def _receive(self, response: Response) -> None:
         parser = sse.Parser()
         first = b""
         while data := response.read():
-            if not first and (first := data.lstrip()[:1]) == b"{":  # not streamed, or a gateway that does not stream
+            if not first and (first := data.lstrip()[:1]) == b"<":
+                self._page = True
+            if (
+                first == b"{" and not self._understood and not self._streamed
+            ):  # not streamed, or a gateway that does not stream
                 self._frame(self._client.read(response, data + response.body()).document)
                 self._done = self._understood
                 self._emit_text()
                 return
+            self._streamed = self._streamed or bool(first)
             try:
                 for item in parser.feed(data):
                     self._take(item)
+                    if self._restarted:
+                        break
             except sse.LimitExceeded as error:
                 raise NetError(str(error), "protocol", sent=True) from None
             finally:
                 self._emit_text()
-            if self._error is not None or (self._done and self._settled):
+            if self._error is not None or self._restarted or (self._done and self._settled):
                 return
             if self._done:
                 response.limit(COST_PATIENCE)
@@ -154,8 +175,12 @@ class _Reading:
         if comment := parser.close():
             self._take(comment)
 
-    def _take(self, item: sse.Event | sse.Comment) -> None:
-        if isinstance(item, sse.Comment):
+    def _take(self, item: sse.Event | sse.Comment | sse.Stray) -> None:
+        if isinstance(item, sse.Stray):  # an error that a relay writes into the stream as it is
+            frame = object_of(item.text)
+            if frame.get("error"):
+                self._frame(frame)
+        elif isinstance(item, sse.Comment):
             text = item.text.strip()
             figures = object_of(text) if text.startswith("{") else {}  # anything else keeps the connection alive
             if figures and (cost := self._client.dialect.comment_cost(figures)):
@@ -179,6 +204,11 @@ class _Reading:
             self._error = self._client.refusal_in(frame, None)
         self._understood = self._understood or delta.understood
         answer = self._answer
+        if delta.begins:
+            self._restarted = self.begun and self._id is not None and delta.id not in (None, self._id)
+            self._id = self._id or delta.id
+            if self._restarted:
+                return
         if delta.text:
             self._fresh.append(delta.text)
         if delta.reasoning:

@@ -6,23 +6,23 @@ import contextlib
 import math
 
 from .. import gateways
-from ..errors import CallError, ExitStatus, Interrupted, NetError
+from ..errors import CallError, ExitStatus, Interrupted, NetError, UsageError
 from ..net import retry
 from ..net.clock import Clock
 from ..net.transport import Transport
 from ..text import one_line, redacted
-from ..values import NOTHING, UNKNOWN, Pending, Shield, Trace
+from ..values import LOCAL, NOTHING, UNKNOWN, Note, Pending, Shield, Trace, Warned
 from ..wire import object_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from typing import Any, TypeVar
 
     from ..config import Gateway
     from ..net.response import Response
     from ..store.ledger import Ledger
-    from ..values import Event, Request, Result
+    from ..values import Cost, Event, Request, Result
 
     T = TypeVar("T")
 
@@ -40,10 +40,11 @@ class Reply:
 
 
 class Client:
-    """Calls to one gateway. `timeout` is the longest silence in seconds; `clock` holds the deadline.
+    """Calls to one gateway. `timeout` is the longest silence in seconds, None for what each request has; `clock` holds
+    the deadline. The dialect of a gateway whose own is not known is found out, and remembered in the ledger.
 
     `tick` is the number of seconds between two `Waiting` events while a task is waited for; infinite: one a poll.
-    `state` is the directory for spools, None if there is none.
+    `budget` is what may be spent, like 5/day. `state` is the directory for spools, None if there is none.
     """
 
     def __init__(
@@ -54,16 +55,20 @@ class Client:
         clock: Clock | None = None,
         on_event: Callable[[Event], None] = lambda _: None,
         ledger: Ledger | None = None,
+        budget: str = "",
         shield: Shield | None = None,
         state: str | None = None,
-        timeout: float = 120.0,
+        timeout: float | None = None,
         tick: float = math.inf,
     ) -> None:
         self.gateway = gateway
-        self.dialect = gateways.dialect(gateway.dialect, gateway.root)
+        remembered = ledger.dialect(gateway.root) if ledger and gateway.dialect is None else None
+        self._settled = bool(gateway.dialect or remembered)
+        self.dialect = gateways.dialect(gateway, remembered)
         self.clock = clock or Clock()
         self.emit = on_event
         self.ledger = ledger
+        self.budget = budget
         self.shield = shield or Shield()
         self.state = state
         self.tick = tick
@@ -87,6 +92,8 @@ class Client:
     def once(self, request: Request) -> Response:
         """One attempt; the 2xx answer, unread. Any other is raised as the `NetError` that it is."""
         response = self.transport.send(request)
+        if not self._settled and request.keyed:
+            self._notice(response)
         request_id = self.request_id_of(response)
         if request_id:
             self.emit(Trace(f"request_id={request_id}"))
@@ -110,6 +117,13 @@ class Client:
             while len(body) < LARGEST_ERROR and (data := response.read()):
                 body += data
         response.close()
+        if response.status == 404 and self.dialect.html_is_a_wrong_root and body.lstrip().startswith(b"<"):
+            raise NetError(
+                "a web page answers there (404), not an API",
+                "protocol",
+                http=404,
+                hint=f"{self.gateway.prefix}BASE_URL may not be the root of the API",
+            )
         raise self.dialect.refusal(
             object_of(body),
             response.status,
@@ -117,6 +131,37 @@ class Client:
             retry_after=self._retry_after(response),
             secret=self._key,
         )
+
+    def _notice(self, response: Response) -> None:
+        """Take the dialect from the headers of an answer, and remember it."""
+        relay = response.header("X-Oneapi-Request-Id") or response.header("X-New-Api-Version")
+        if not relay and response.status >= 300:
+            return
+        self._settled = True
+        self.dialect = gateways.dialect(self.gateway, "new-api" if relay else "openai")
+        if self.ledger is not None:
+            self.ledger.remember(self.gateway.root, self.dialect.name)
+
+    def settle(self) -> None:
+        """Find out the dialect, with one request, if it is not known yet. Raises `NetError` if nobody answers."""
+        if not self._settled:
+            try:
+                self.once(self.dialect.model_lists("chat")[0]).close()
+            except NetError as error:
+                if error.http is None and error.code != "redirect":
+                    raise
+
+    def complete(self, body: Mapping[str, Any]) -> Response:
+        """The 2xx answer to a completion, unread. A field that the server refuses is left out, once for each."""
+        while True:
+            try:
+                return self.open(self.dialect.chat(body))
+            except NetError as error:
+                changed = self.dialect.without_refused(body, error)
+                if changed is None:
+                    raise
+                body, name = changed
+                self.emit(Note("retry", f"the server refuses {name}: asking without it"))
 
     def read(self, response: Response, data: bytes | None = None, *, task: bool = False) -> Reply:
         """A JSON answer, read to its end unless `data` has it; a bare list is its `data`.
@@ -133,7 +178,7 @@ class Client:
         request_id = self.request_id_of(response)
         if not document:
             message = f"the gateway's answer ({response.status}) is not a JSON object"
-            hint = "is the base URL right, and no proxy in between?"
+            hint = f"{self.gateway.prefix}BASE_URL may not be the root of the API, or a proxy is in between"
             raise NetError(message, "protocol", sent=True, hint=hint, request_id=request_id)
         failed = document.get("error") or document.get("success") is False
         if failed and not (task and isinstance(document.get("status"), str)):
@@ -172,15 +217,48 @@ class Client:
             known = known and (error.http is None or 400 <= error.http < 500)
         if result.cost is UNKNOWN and known and not (isinstance(result, Pending) and result.task_id):
             result.cost = NOTHING
+        self.price(result)
         result.request_id = changes.get("request_id") or end.request_id or result.request_id
         return CallError.of(end, **{"partial": result, "request_id": result.request_id} | changes)
 
+    def price(self, result: Result, cost: Cost | None = None) -> None:
+        """Put a cost into a value, which is changed: the gateway's own, and `local` at a server without prices."""
+        if cost is not None:
+            result.cost = cost
+        if self.gateway.local and result.cost is UNKNOWN:
+            result.cost = LOCAL
+
     # The ledger
+
+    def admit(self, result: Result, command: str, *, first: bool = False, **fields: Any) -> None:
+        """Ask the budget, if there is one, before anything is sent; `result` gets its row in the ledger then.
+
+        `first`: it gets a row in any case, with more `fields`. Raises `CallError` with status 6 if the budget is used
+        up, and `UsageError` if the ledger cannot tell.
+        """
+        result.tried = True
+        if self.budget.strip() and not self.gateway.local:
+            from ..store import budget
+
+            limit = budget.parse(self.budget)
+            path = self.ledger.path if self.ledger and self.ledger.works else None
+            if path is None:
+                raise UsageError(
+                    "ALLTOKEN_BUDGET is set, and there is no ledger to tell what was spent", code="no_ledger"
+                )
+            row = self._row(result) | {"command": command} | fields
+            result.tried = False  # a run that is refused leaves no row
+            result.row = budget.admit(limit, path, row, self.clock.now(), lambda text: self.emit(Warned(text)))
+            result.tried = True
+        elif first:
+            self.record(result, command=command, **fields)
 
     def record(self, result: Result, **fields: Any) -> None:
         """Put a result into the ledger, with more `fields` of the row; the one place that makes rows."""
-        if self.ledger is None:
-            return
+        if self.ledger is not None:
+            result.row = self.ledger.record(self._row(result) | fields, result.row)
+
+    def _row(self, result: Result) -> dict[str, Any]:
         usage = result.usage or {}
 
         def tokens(*names: str) -> int | None:
@@ -205,8 +283,7 @@ class Client:
                 "status": "unsaved" if unsaved else result.status,
                 "task_id": result.task_id,
             }
-        texts = {name: redacted(value, self._key) for name, value in row.items() if isinstance(value, str)}
-        self.ledger.record(row | texts | fields)
+        return row | {name: redacted(value, self._key) for name, value in row.items() if isinstance(value, str)}
 
 
 def status_of_wait(error: NetError) -> ExitStatus:

@@ -9,7 +9,7 @@ import re
 
 from ..errors import CallError, NetError
 from ..text import one_line
-from ..values import Warned
+from ..values import Answer, Warned
 from .chat import ask
 from .models import catalog, list_models
 
@@ -17,7 +17,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from ..values import Answer
     from .client import Client
 
 
@@ -42,17 +41,23 @@ def _shared(one: str, other: str) -> int:
 
 def affordable(client: Client, model: str, others: list[str], catalog: dict[str, dict[str, Any]]) -> list[str]:
     """Those of `others` whose two prices are known and neither above `model`'s; none if its own are unknown."""
-    limits = client.dialect.prices(catalog.get(model, {}))
+    limit = client.dialect.prices(catalog.get(model, {}))
 
     def fits(other: str) -> bool:
-        found = client.dialect.prices(catalog.get(other, {}))
-        return all(limit is not None and price is not None and price <= limit for limit, price in zip(limits, found))
+        price = client.dialect.prices(catalog.get(other, {}))
+        pairs = ((price.input, limit.input), (price.output, limit.output))
+        return all(mine is not None and most is not None and mine <= most for mine, most in pairs)
 
     return [other for other in others if fits(other)]
 
 
 def ask_with_fallback(
-    client: Client, body: dict[str, Any], choice: str | list[str], *, families: tuple[str, ...] = ()
+    client: Client,
+    body: dict[str, Any],
+    choice: str | list[str],
+    *,
+    families: tuple[str, ...] = (),
+    command: str = "chat",
 ) -> Answer:
     """`ask`, and if all providers fail before any text, ask again as `choice` says: auto, none, or ids.
 
@@ -61,10 +66,13 @@ def ask_with_fallback(
     """
     first = body["model"]
     plan = [name for name in choice if name != first] if isinstance(choice, list) else None if choice == "auto" else []
+    partial: Answer | None = None
     while True:
         try:
-            return ask(client, body)
+            return ask(client, body, command, partial)
         except CallError as error:
+            if not isinstance(error.partial, Answer):  # refused here
+                raise
             model, partial = body["model"], error.partial
             failed = client.dialect.fails_everywhere(error.code)
             missing = error.http == 404 and model != first

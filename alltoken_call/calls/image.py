@@ -9,58 +9,162 @@ import contextlib
 import os
 
 from ..errors import CallError, ExitStatus, Interrupted, NetError, OutputError
+from ..gateways.pictures import ONCE
+from ..net import retry
 from ..net.download import download
-from ..store import files
-from ..store.spool import BESIDE, LARGEST, Spool, extract, name_of, open_left
+from ..store import files, locks
+from ..store.spool import BESIDE, LARGEST, Part, Spool, extract, name_of, open_left
 from ..values import Note, Piped, Saved, Stored, Warned
 from ..wire import object_of, text_of
 from . import tasks
 from .client import status_of_wait
-from .uploads import upload
+from .uploads import upload_all
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import io
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from typing import Any, TypeVar
 
-    from ..gateways.alltoken import Task
+    from ..gateways.openai import Task
     from ..net.response import Response
-    from ..store.spool import Part
+    from ..values import Picture, Request
     from .client import Client
-    from .uploads import LocalFile
 
     T = TypeVar("T")
 
 ARRIVAL = 600.0  # seconds that an answer may take from its first byte, whatever --max-wait says
-_UPLOADS = (("image_upload_id", "image_edit_source"), ("mask_upload_id", "image_edit_mask"))
 
 
 def make_image(
     client: Client,
-    fields: dict[str, Any],
+    picture: Picture,
     *,
     target: str,
     force: bool = False,
-    sources: tuple[LocalFile, ...] = (),
     detach: bool = False,
+    once: bool = False,
 ) -> Saved:
     """Make an image, or edit one, and save it at `target` (`-`: it is emitted for stdout).
 
-    `fields` is the request's body; `sources` are the file to edit and its mask. The paths are in the value's `files`;
-    with `detach` it is returned as soon as the task exists. Raises `CallError`, whose partial is the same value.
+    The paths are in the value's `files`; with `detach` it is returned as soon as the task exists; with `once` a row is
+    in the ledger before the submit leaves. Raises `CallError`, whose partial is the same value.
     """
+    client.dialect.image(picture)  # what it has no field for is refused before anything is sent
+    wanted = picture.count or 1
     if target != "-":
-        files.check_new(files.numbered(target, fields.get("n") or 1), force=force)
-    saved = Saved("image", text_of(fields.get("model")), target=target, submitted=client.clock.started)
+        files.check_new(files.numbered(target, wanted), force=force)
+    saved = Saved("image", picture.model, target=target, submitted=client.clock.started)
+    saved.status = "processing" if client.dialect.at_once else "submitting"
+    client.admit(saved, "image", first=client.dialect.at_once or once, output=tasks.place_of(saved))
     try:
-        for (name, purpose), source in zip(_UPLOADS, sources):
-            fields = fields | {name: upload(client, source, purpose)}
+        uploads = upload_all(client, client.dialect.image_uploads(picture))
     except NetError as error:
         raise client.ended(error, saved) from None
-    key = os.urandom(16).hex()
-    tasks.submit(client, client.dialect.image(fields, key=key, edit=bool(sources)), saved)
-    return saved if detach else collect(client, saved, force=force, wanted=fields.get("n") or 1)
+    request = client.dialect.image(picture, key=os.urandom(16).hex(), uploads=uploads)
+    if client.dialect.at_once:
+        return _make_at_once(client, request, saved, force=force, wanted=wanted)
+    tasks.submit(client, request, saved)
+    return saved if detach else collect(client, saved, force=force, wanted=wanted)
+
+
+def _make_at_once(client: Client, request: Request, saved: Saved, *, force: bool, wanted: int) -> Saved:
+    """Ask for an image that comes in the answer to its request: record → ask → receive → decode → place → record.
+
+    The row is in the ledger before the request leaves, and a lock says that this run is alive.
+    """
+    with _alive(client, saved):
+        work = _Work(client, saved, wanted, force=force)
+        try:
+            with client.shield.held(tasks.GRACE):
+                _ask(work, request)
+            for path, url in work.copies:
+                _fetch_copy(work, path, url)
+            return _finish(work)
+        except (NetError, CallError, Interrupted) as error:
+            raise _ended_at_once(work, error) from None
+        finally:
+            work.forget()
+
+
+def _ask(work: _Work, request: Request) -> None:
+    """Send the request and put what its answer brings in its place; the answer is on disk before it is looked at."""
+    client, saved = work.client, work.saved
+
+    def attempt() -> None:
+        response = client.once(request)
+        saved.request_id = client.request_id_of(response)
+        try:
+            _receive(work, response)
+        finally:
+            response.close()
+        with work.spool.whole() as file:
+            document = _take_apart(work, file)
+        if not work.entries:
+            work.spool.drop()
+            client.check(document, response)
+            text = client.dialect.text_beside(document)
+            message = f"the answer has no image{f': {client.clean(text)}' if text else ''}"
+            raise CallError(message, status=ExitStatus.CUT_SHORT, code="no_image")
+        client.price(saved, client.dialect.header_cost(response.header, document.get("usage")))
+        _save(work, document)
+
+    client.repeat(attempt, request)
+
+
+def _ended_at_once(work: _Work, error: NetError | CallError | Interrupted) -> CallError:
+    """The end of an image that was to come at once: what is not known may be billed, and there is no task to ask."""
+    client, saved = work.client, work.saved
+    doubtful = not work.arrived and client.transport.sent
+    end = _ended(work, error)
+    if isinstance(error, NetError):
+        doubtful = doubtful and error.sent and (error.http is None or retry.is_lost(error, ONCE))
+        if doubtful:
+            message = f"it is unknown whether an image was made, and it may be billed: {error.message}"
+            status = ExitStatus.UNKNOWN
+            end = CallError.of(end, message=message, status=status, code="unknown_outcome", hint=client.dialect.doubt)
+    elif doubtful and isinstance(error, Interrupted):
+        end = CallError.of(end, hint=f"an image may have been made, and may be billed: {client.dialect.doubt}")
+    if not work.arrived:
+        saved.status = "unknown" if doubtful else "refused"
+        tasks.record(client, saved)
+    return end
+
+
+@contextlib.contextmanager
+def _alive(client: Client, saved: Saved) -> Iterator[None]:
+    """Hold the lock of a row while its run lives. Raises `Held` if another run does."""
+    folder = client.state and os.path.join(client.state, "locks")
+    with locks.held(folder, f"row-{saved.row}") if folder and saved.row else contextlib.nullcontext():
+        yield
+
+
+def collect_at_once(client: Client, saved: Saved, *, force: bool = False) -> Saved:
+    """Take up an image that was to come at once, from what a killed run has left on disk; nobody is asked.
+
+    Raises `CallError`: with status 8 if its run is still alive, 12 if nothing is left.
+    """
+    try:
+        with _alive(client, saved):
+            work = _Work(client, saved, None, force=force)
+            try:
+                if _from_an_earlier_run(work):
+                    for path, url in work.copies:
+                        _fetch_copy(work, path, url)
+                    return _finish(work)
+            except (NetError, CallError, Interrupted) as error:
+                raise _ended(work, error) from None
+            finally:
+                work.forget()
+    except locks.Held:
+        message = "the run that asks for this image is still waiting for it"
+        raise CallError(message, status=ExitStatus.PENDING, code="pending", partial=saved) from None
+    saved.status = "unknown"
+    tasks.record(client, saved)
+    message = "the run that asked for this image was killed before it came, and it may be billed"
+    raise CallError(
+        message, status=ExitStatus.UNKNOWN, code="unknown_outcome", hint=client.dialect.doubt, partial=saved
+    )
 
 
 def collect(client: Client, saved: Saved, *, force: bool = False, wanted: int | None = None) -> Saved:
@@ -97,9 +201,11 @@ class _Work:
         self.kept = client.state or beside or files.temporary()  # where an image goes whose place has failed
         spools = os.path.join(client.state, "spool") if client.state else None
         folders = [spools, beside and os.path.join(beside, BESIDE)]
-        name = name_of(client.gateway.root, "image", saved.task_id or "")
+        name = name_of(client.gateway.root, "image", saved.task_id or f"row {saved.row or os.urandom(8).hex()}")
         self.spool = Spool([folder for folder in folders if folder], name)
         self.parts: list[Part] = []  # images that are not in their place yet
+        self.entries: list[dict[str, str | None]] = []  # what the answer says of its images
+        self.arrived = False  # a whole answer has come
         self.misplaced: OSError | None = None  # why the parts do not lie beside the target
         self.on_disk = False  # the whole answer is in a file that a later run finds
         self.copies: list[tuple[str, str]] = []  # path and address of images that are still to be downloaded
@@ -120,7 +226,7 @@ def _from_an_earlier_run(work: _Work) -> bool:
             continue
         with file, work.client.shield.held():
             document = _take_apart(work, file)
-            if work.client.dialect.task(document).done:
+            if work.entries:
                 work.on_disk = True
                 work.client.emit(Note("task", f"from the answer in {path}; the gateway is not asked"))
                 _save(work, document)
@@ -149,7 +255,7 @@ def _look(work: _Work) -> Task:
             return task
         with work.spool.whole() as file:
             document = _take_apart(work, file)
-        task = client.dialect.task(document)
+        task = client.dialect.task(document | {"status": "completed"} if work.entries and work.parts else document)
         if task.done:
             saved.request_id = client.request_id_of(response)
             saved.status = "completed"
@@ -194,12 +300,26 @@ def _take_apart(work: _Work, file: io.FileIO | io.BytesIO) -> dict[str, Any]:
 
     def fill(place: str) -> tuple[dict[str, Any], list[Part]]:
         file.seek(0)
-        return extract(file, place)
+        document, parts = extract(file, place)
+        work.entries = work.client.dialect.images(document)
+        _decode_the_others(work.entries, parts, place)
+        return document, parts
 
     document, work.parts = _somewhere(work, work.target, fill)
-    if document and work.parts:  # whatever it calls its status
-        document["status"] = "completed"
+    work.arrived = bool(document)
     return document
+
+
+def _decode_the_others(entries: list[dict[str, str | None]], parts: list[Part], place: str) -> None:
+    """Images that `extract` did not see: in data URLs, or under a key that was written with escapes."""
+    for entry in entries:
+        encoded = entry["b64_json"]
+        if encoded is not None and not (encoded.isascii() and encoded.isdigit() and int(encoded) < len(parts)):
+            part = Part(place)
+            parts.append(part)
+            part.add(encoded.encode("ascii", "replace"))
+            part.end()
+            entry["b64_json"] = str(len(parts) - 1)
 
 
 def _somewhere(work: _Work, path: str, fill: Callable[[str], T]) -> T:
@@ -222,11 +342,12 @@ def _save(work: _Work, document: dict[str, Any]) -> None:
     saved.model = saved.model or text_of(document.get("model"))
     usage = document.get("usage")
     saved.usage = usage if isinstance(usage, dict) else None
-    saved.cost = work.client.dialect.usage_cost(saved.usage) or saved.cost
-    entries = work.client.dialect.images(document)
+    work.client.price(saved, work.client.dialect.usage_cost(saved.usage))
+    if text := work.client.dialect.text_beside(document):
+        work.client.emit(Note("text", work.client.clean(text)))
     parts = {str(number): part for number, part in enumerate(work.parts)}
-    for entry, path in zip(entries, _paths(work, len(entries))):
-        part, url = parts.pop(str(entry.get("b64_json")), None), text_of(entry.get("r2_url"))
+    for entry, path in zip(work.entries, _paths(work, len(work.entries))):
+        part, url = parts.pop(entry["b64_json"] or "", None), entry["url"]
         if part is not None and part.sound:
             work.parts.remove(part)  # from here on it is the user's
             _place(work, part.path, path, part.size, only=not url)
@@ -327,7 +448,7 @@ def _fetch_copy(work: _Work, path: str, url: str) -> None:
 def _finish(work: _Work) -> Saved:
     """Finish the record and remove the spool. Raises the first of the troubles."""
     saved, troubles = work.saved, work.troubles
-    saved.resumable = False
+    saved.resumable, saved.status = False, "completed"
     tasks.record(work.client, saved)
     # What could not be made an image is kept as it came.
     if not any(trouble.code in ("not_an_image", "no_image") for trouble in troubles):

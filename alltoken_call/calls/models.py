@@ -27,7 +27,7 @@ def list_models(client: Client, kind: str) -> list[tuple[str, dict[str, Any]]]:
 
 def catalog(client: Client) -> dict[str, dict[str, Any]]:
     """Every entry of the public price list by its id. No key is sent. Raises `NetError`."""
-    return dict(_entries(client, client.dialect.catalog()))
+    return dict(_entries(client, client.dialect.price_list()))
 
 
 def _entries(client: Client, request: Request) -> list[tuple[str, dict[str, Any]]]:
@@ -40,18 +40,21 @@ def _entries(client: Client, request: Request) -> list[tuple[str, dict[str, Any]
 
 
 def price_entry(client: Client, model: str) -> dict[str, Any]:
-    """What the public price list says of one model. No key is sent. Raises `NetError`; `CallError` with status 1 if
-    it does not know the model."""
-    try:
-        # Dots alone would be another place in the URL, which no quoting changes.
-        document = {} if model in (".", "..") else client.get(client.dialect.catalog(model)).document
-    except NetError as error:
-        if error.http != 404:
-            raise
-        document = {}
-    inner = document.get("data")
-    found: dict[str, Any] = inner if isinstance(inner, dict) else document
-    if not any(text_of(value) or isinstance(value, (int, float, dict)) for value in found.values()):
+    """What the price list says of one model. Raises `NetError`; `CallError` with status 1 if it does not know it."""
+    request = client.dialect.price_entry(model)
+    found: dict[str, Any] = {}
+    if request is None:
+        found = catalog(client).get(model, {})
+    elif model not in (".", ".."):  # another place in the URL, which no quoting changes
+        try:
+            document = client.get(request).document
+        except NetError as error:
+            if error.http != 404:
+                raise
+            document = {}
+        inner = document.get("data")
+        found = inner if isinstance(inner, dict) else document
+    if not found or not any(text_of(value) or isinstance(value, (int, float, dict)) for value in found.values()):
         hint = "`alltoken-call models` lists what there is"
         raise CallError(f"the price list does not know {model}", code="unknown_model", hint=hint)
     return found

@@ -22,7 +22,7 @@ from __future__ import annotations
 from ..errors import CallError, ExitStatus, Interrupted, NetError
 from ..store import files
 from ..text import inert
-from ..values import Submitted, Waiting
+from ..values import UNKNOWN, Submitted, Waiting
 from .client import status_of_wait
 
 TYPE_CHECKING = False
@@ -30,18 +30,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from ..gateways.alltoken import Task
+    from ..gateways.openai import Task
     from ..values import Pending, Request
     from .client import Client
 
 GRACE = 2.0  # seconds that a request on its way may still take when a signal comes: it may bring the image
 LATE = 0.4  # the same for a GET when the deadline comes: the command ends within a second of it
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.05, 60.0  # seconds between two polls, whatever the gateway asks for
-PAUSES = {"image": 2.0, "video": 3.0}  # seconds between two polls if the gateway does not say
-ADVICE = {
-    "image": "look at the gateway's usage page before you run it again",
-    "video": "look with `alltoken-call video --list` before you run it again",
-}
 
 
 def submit(client: Client, request: Request, pending: Pending) -> None:
@@ -54,14 +49,27 @@ def submit(client: Client, request: Request, pending: Pending) -> None:
         with client.shield.held(GRACE):  # the answer may be on its way, and the task with it
             _post(client, request, pending)
             client.shield.firm()
-            client.emit(Submitted(pending.task_id or ""))
+            client.emit(Submitted(pending.task_id or "", _about(request)))
             record(client, pending)
     except NetError as error:
+        pending.status = "refused"
         raise client.ended(error, pending) from None
+    except CallError:
+        pending.status = "unknown"
+        raise
     except Interrupted as signal:
         doubtful = client.transport.sent and not pending.task_id
-        hint = f"the task may have been accepted, and may be billed: {ADVICE[pending.command]}" if doubtful else None
+        if not pending.task_id:
+            pending.status = "unknown" if doubtful else "refused"
+        hint = f"the task may have been accepted, and may be billed: {client.dialect.doubt}" if doubtful else None
         raise client.ended(signal, pending, hint=hint) from None
+
+
+def _about(request: Request) -> str:
+    """What was asked for, as far as it decides the price."""
+    body = request.body or {}
+    names = ("size", "quality", "duration", "seconds", "ratio", "resolution")
+    return " ".join(f"{name}={body[name]}" for name in names if name in body)
 
 
 def _post(client: Client, request: Request, pending: Pending) -> None:
@@ -80,7 +88,7 @@ def _post(client: Client, request: Request, pending: Pending) -> None:
         task_id = client.repeat(attempt, request)
     except NetError as error:
         adopted = client.dialect.duplicate(error)
-        doubtful = error.sent and (error.http is None or error.http in (409, 429) or error.http >= 500)
+        doubtful = error.sent and (error.http is None or error.http in (0, 409, 429) or error.http >= 500)
         if adopted is None and (doubtful or error.code == "duplicate_request"):
             message = f"it is unknown whether the task was accepted, and it may be billed: {error.message}"
             raise client.ended(
@@ -89,7 +97,7 @@ def _post(client: Client, request: Request, pending: Pending) -> None:
                 message=message,
                 status=ExitStatus.UNKNOWN,
                 code="unknown_outcome",
-                hint=ADVICE[pending.command],
+                hint=client.dialect.doubt,
             ) from None
         if adopted is None:
             raise
@@ -99,9 +107,13 @@ def _post(client: Client, request: Request, pending: Pending) -> None:
 
 def record(client: Client, pending: Pending, **fields: Any) -> None:
     """Put the task into the ledger, with the place where its result is, or will be, saved."""
+    client.record(pending, output=place_of(pending), **fields)
+
+
+def place_of(pending: Pending) -> str | None:
+    """The absolute path where a result is, or will be, saved; `-` for stdout, None if only a URL is wanted."""
     target = pending.files[0] if pending.files else pending.target
-    place = target if target in (None, "-") else files.absolute(target)
-    client.record(pending, output=place, **fields)
+    return target if target in (None, "-") else files.absolute(target)
 
 
 def poll(client: Client, pending: Pending, attempt: Callable[[], Task]) -> Task:
@@ -110,8 +122,17 @@ def poll(client: Client, pending: Pending, attempt: Callable[[], Task]) -> Task:
     Raises `CallError` with status 8 at the deadline, 10 if the task ended without a result, 11 if it is gone.
     """
     request = client.dialect.poll(pending.command, pending.task_id or "")
+
+    def look() -> Task:
+        try:
+            return attempt()
+        except NetError as error:
+            if not client.dialect.is_not_yet(error, age(client, pending)):
+                raise
+            return client.dialect.task({"status": "queued"})
+
     try:
-        task = client.repeat(attempt, request, PAUSES[pending.command])
+        task = client.repeat(look, request, client.dialect.pauses[pending.command])
     except NetError as error:
         if error.http in (404, 410):
             raise _gone(client, pending, error) from None
@@ -120,6 +141,8 @@ def poll(client: Client, pending: Pending, attempt: Callable[[], Task]) -> Task:
         raise client.ended(error, pending, status=status, **changes) from None
     pending.status = client.clean(inert(task.status))[:60]
     pending.model = pending.model or task.model
+    if task.cost is not UNKNOWN:
+        pending.cost = task.cost
     if task.ended:
         pending.resumable = False
         record(client, pending)
@@ -129,7 +152,7 @@ def poll(client: Client, pending: Pending, attempt: Callable[[], Task]) -> Task:
 
 def pause(client: Client, pending: Pending, task: Task) -> None:
     """Wait for the next poll. Raises `CallError` with status 8 at the deadline."""
-    seconds = task.pause if task.pause is not None else PAUSES[pending.command]
+    seconds = task.pause if task.pause is not None else client.dialect.pauses[pending.command]
     seconds = min(max(seconds, SHORTEST_PAUSE), LONGEST_PAUSE)
     clock = client.clock
     until = clock.monotonic() + min(seconds, clock.left())
@@ -156,7 +179,7 @@ def _over(pending: Pending) -> str:
 
 def _gone(client: Client, pending: Pending, error: NetError) -> CallError:
     """The end of a task that the gateway does not know, or whose result it does not have any more."""
-    row = client.ledger.find(client.gateway.name, pending.command, pending.task_id) if client.ledger else {}
+    row = client.ledger.find(pending.command, pending.task_id, client.gateway.name) if client.ledger else {}
     hint = error.hint
     if row.get("status") == "completed" and row.get("output") not in (None, "-"):
         hint = f"another run has saved it: {row['output']}"

@@ -9,7 +9,7 @@ from ..errors import NetError, UsageError
 from ..net.download import refused
 from ..net.transport import is_allowed
 from ..store import files
-from ..values import Request
+from ..values import Request, Upload
 from ..wire import text_of
 
 TYPE_CHECKING = False
@@ -29,22 +29,26 @@ TYPES = (  # that the gateway takes
     "audio/aac",
     "audio/ogg",
 )
+REFERENCES = (*TYPES, "image/gif", "image/heic", "image/bmp")  # what gateways take that get the file in the request
 
 
-class LocalFile:
-    """A file's bytes and its media type. Raises `UsageError` if it cannot be read or is not of a known type."""
-
-    def __init__(self, path: str, kinds: tuple[str, ...] = ("image",)) -> None:
-        self.data = files.read_input(path)
-        found = files.media_type(self.data)
-        if found not in TYPES or found.partition("/")[0] not in kinds:
-            raise UsageError(f"{path} is not of a type that the gateway takes ({' or '.join(kinds)})")
-        self.path = path
-        self.type: str = found
-        self.kind = found.partition("/")[0]
+def local_file(path: str, kinds: tuple[str, ...] = ("image",), types: tuple[str, ...] = TYPES) -> Upload:
+    """A file of one of the `kinds` that goes into a request. Raises `UsageError` if it cannot be read, or is not of
+    one of the media `types`."""
+    data = files.read_input(path)
+    found = files.media_type(data)
+    if found not in types or found.partition("/")[0] not in kinds:
+        raise UsageError(f"{path} is not of a type that the gateway takes ({' or '.join(kinds)})")
+    return Upload(path, data, found)
 
 
-def upload(client: Client, file: LocalFile, purpose: str) -> str:
+def upload_all(client: Client, wanted: list[tuple[str, str, Upload]]) -> dict[str, str]:
+    """Upload files; their upload ids by the fields that want them. Raises `NetError`, and `UsageError` if one is too
+    large."""
+    return {field: upload(client, file, purpose) for field, purpose, file in wanted}
+
+
+def upload(client: Client, file: Upload, purpose: str) -> str:
     """Upload a file; its upload id. Raises `NetError`, and `UsageError` if it is too large."""
     md5 = base64.b64encode(hashlib.md5(file.data, usedforsecurity=False).digest()).decode("ascii")
     body = {

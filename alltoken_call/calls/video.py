@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 from ..errors import CallError, ExitStatus, Interrupted, NetError, OutputError
@@ -9,44 +10,46 @@ from ..net.download import download
 from ..net.transport import is_allowed
 from ..store import files
 from ..text import one_line
-from ..values import Clip, Ready, Stored, Warned
+from ..values import UNKNOWN, Clip, Ready, Stored, Warned
 from ..wire import text_of
 from . import tasks
 from .client import status_of_wait
-from .uploads import upload
+from .uploads import upload_all
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from ..gateways.alltoken import Task
+    from ..gateways.openai import Task
+    from ..values import Film
     from .client import Client
-    from .uploads import LocalFile
 
 
 def make_video(
     client: Client,
-    fields: dict[str, Any],
+    film: Film,
     *,
     target: str | None = None,
     force: bool = False,
-    uploads: tuple[tuple[dict[str, Any], LocalFile], ...] = (),
     detach: bool = False,
+    once: bool = False,
 ) -> Clip:
     """Make a clip; its URL, and with `target` its file, are in the value.
 
-    `fields` is the request's body; each item of `uploads` is a part of its `content` that lacks the `upload_id` of
-    its file. Raises `CallError`, whose partial is the same value.
+    With `detach` it is returned as soon as the task exists; with `once` a row is in the ledger before the submit
+    leaves. Raises `CallError`, whose partial is the same value.
     """
+    client.dialect.video(film)  # what it has no field for is refused before anything is sent
     if target is not None:
         files.check_new([target], force=force)
-    clip = Clip("video", text_of(fields.get("model")), target=target, submitted=client.clock.started)
+    clip = Clip("video", film.model, target=target, submitted=client.clock.started)
+    clip.status = "submitting"
+    client.admit(clip, "video", first=once, output=tasks.place_of(clip))
     try:
-        for item, file in uploads:
-            item["upload_id"] = upload(client, file, f"video_input_{file.kind}")
+        uploads = upload_all(client, client.dialect.video_uploads(film))
     except NetError as error:
         raise client.ended(error, clip) from None
-    tasks.submit(client, client.dialect.video(fields), clip)
+    tasks.submit(client, client.dialect.video(film, uploads), clip)
     return clip if detach else collect(client, clip, force=force)
 
 
@@ -81,22 +84,23 @@ def _look(client: Client, clip: Clip) -> Task:
 
 def _fill(client: Client, clip: Clip, task: Task) -> None:
     """Take the facts of a completed task. Raises `NetError` if its address is missing or is not one that we open."""
-    found = task.document
     clip.status = "completed"
     clip.usage = task.usage
-    clip.cost = client.dialect.usage_cost(task.usage) or clip.cost
-    clip.expires_at = text_of(found.get("video_url_expires_at"))
-    seconds = found.get("video_url_ttl")
-    clip.ttl = seconds if type(seconds) is int else None
-    clip.facts = {name: found.get(name) for name in Clip.FACTS}
-    url = text_of(found.get("video_url"))
-    if url is None:
-        raise NetError("the task completed without a video_url", "protocol", sent=True, request_id=clip.request_id)
-    clip.video_url = url
-    if not is_allowed(url, client.gateway.root):
+    client.price(clip, client.dialect.usage_cost(task.usage))
+    bill = client.dialect.bill(clip.task_id or "")
+    if clip.cost is UNKNOWN and bill is not None:
+        with contextlib.suppress(NetError):  # what it cost is not worth the clip
+            client.price(clip, client.dialect.task(client.get(bill).document).cost)
+    clip.expires_at, clip.ttl = task.expires_at, task.ttl
+    clip.facts |= task.facts
+    if task.url is None:
+        message = "the task completed without an address of the video"
+        raise NetError(message, "protocol", sent=True, request_id=clip.request_id)
+    clip.video_url, clip.keyed = task.url, task.keyed
+    if not is_allowed(task.url, client.gateway.root):
         clip.resumable = False
         tasks.record(client, clip)
-        raise NetError(f"the video's address is not https, it is not opened: {url}", "address")
+        raise NetError(f"the video's address is not https, it is not opened: {task.url}", "address")
     client.emit(Ready(clip))
 
 
@@ -107,9 +111,9 @@ def _save(client: Client, clip: Clip, target: str, *, force: bool) -> None:
         file, part = files.part_of(os.path.realpath(target))
         try:
             with file:
-                size = download(
-                    clip.video_url or "", file, client.transport, client.clock, client.emit, home=client.gateway.root
-                )
+                home, url = client.gateway.root, clip.video_url or ""
+                keyed = clip.keyed
+                size = download(url, file, client.transport, client.clock, client.emit, home=home, keyed=keyed)
                 files.sync(file)
             _check_video(part)
             if not files.same(part, target):  # of a run that was killed just here
@@ -156,6 +160,6 @@ def cancel_video(client: Client, task_id: str) -> Clip:
         raise client.ended(error, clip, hint=hint) from None
     clip.request_id = reply.request_id
     clip.status = one_line(client.dialect.task(reply.document).status, 60)
-    if client.ledger and client.ledger.find(client.gateway.name, "video", task_id):
+    if client.ledger and client.ledger.find("video", task_id, client.gateway.name):
         client.record(clip)
     return clip

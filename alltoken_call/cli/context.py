@@ -12,7 +12,7 @@ import signal
 import sys
 
 from .. import config
-from ..errors import Interrupted
+from ..errors import Interrupted, UsageError
 from ..net.clock import Clock
 from ..values import Shield
 
@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from typing import Any, TextIO
 
     from ..calls.client import Client
-    from ..gateways.alltoken import AllToken
+    from ..config import Gateway
+    from ..gateways.openai import OpenAI
+    from ..store.ledger import Ledger
     from .output import Output
 
 
@@ -134,25 +136,39 @@ class Context:
         self.signals = signals or Signals()
         self.clock = clock or Clock()
         self.made: Client | None = None  # the client of this command, once there is one
+        self._ledger: Ledger | None = None
 
-    def dialect(self) -> AllToken:
-        """The dialect of the gateway that this command calls. Raises `UsageError`."""
+    def gateway(self, args: argparse.Namespace) -> Gateway:
+        """The gateway that this command calls. Raises `UsageError`."""
+        return config.gateway(self.environ, args.gateway)
+
+    def dialect(self, args: argparse.Namespace, output: Output) -> OpenAI:
+        """Its dialect, as far as that is known without asking. Raises `UsageError`."""
         from .. import gateways
 
-        gateway = config.gateway(self.environ)
-        return gateways.dialect(gateway.dialect, gateway.root)
+        gateway = self.gateway(args)
+        known = self.ledger(output).dialect(gateway.root) if gateway.dialect is None else None
+        return gateways.dialect(gateway, known)
+
+    def ledger(self, output: Output) -> Ledger:
+        """The ledger of this command; its trouble is one warning."""
+        if self._ledger is None:
+            from ..store.ledger import Ledger
+
+            path = config.ledger_path(self.environ)
+            self._ledger = Ledger(path, output.ledger_fails, off=self.environ.get("ALLTOKEN_LEDGER") == "off")
+        return self._ledger
 
     def client(self, args: argparse.Namespace, output: Output, *, keyed: bool = True) -> Client:
         """The client of this command. Raises `UsageError`, `KeyProblem` if it is to have a key, and `OutputError` if
         nobody could read the answer."""
         from ..calls.client import Client
-        from ..store.ledger import Ledger
 
-        gateway = config.gateway(self.environ)
-        key = config.api_key(self.environ) if keyed else ""
+        gateway = self.gateway(args)
+        key = config.api_key(self.environ, gateway) if keyed else ""
+        output.hide(key)
         output.check_stdout()
-        path = config.ledger_path(self.environ)
-        ledger = Ledger(path, output.ledger_fails, off=self.environ.get("ALLTOKEN_LEDGER") == "off")
+        ledger = self.ledger(output)
         self.signals.told = lambda: output.note("status", "stopping as soon as what is arriving is saved")
         self.made = Client(
             gateway,
@@ -160,6 +176,7 @@ class Context:
             clock=self.clock,
             on_event=output.on_event,
             ledger=ledger,
+            budget=self.environ.get("ALLTOKEN_BUDGET", ""),
             shield=self.signals,
             state=config.state_dir(self.environ),
             timeout=args.timeout,
@@ -167,9 +184,19 @@ class Context:
         )
         return self.made
 
-    def gateway_name(self) -> str:
-        """The name of the gateway that this command calls."""
-        return self.made.gateway.name if self.made else "alltoken"
+    def gateway_name(self, chosen: str | None) -> str:
+        """The name of the gateway that this command calls, as far as it is a name."""
+        try:
+            return self.made.gateway.name if self.made else config.gateway(self.environ, chosen).name
+        except UsageError:
+            return (chosen or self.environ.get("ALLTOKEN_GATEWAY", "")).strip().lower()
+
+    def settled(self, args: argparse.Namespace, output: Output) -> Client:
+        """The client of this command, whose dialect is known: it is found out if need be. Raises as `client`, and
+        `NetError`."""
+        client = self.client(args, output)
+        client.settle()
+        return client
 
     def prompt(self, words: list[str], output: Output, *, only_dash: bool = False) -> str:
         """The prompt, from words and stdin. Raises `UsageError` if there is none."""

@@ -79,6 +79,12 @@ def command_parser(name: str) -> Parser:
     module.add_arguments(parser)
     common = parser.add_argument_group("on every command")
     common.add_argument("-h", "--help", action="store_true", help="show this help and exit")
+    common.add_argument(
+        "--gateway",
+        metavar="NAME",
+        help="the gateway to call: alltoken, openclaw, openrouter, openai, ollama, llamacpp, lmstudio, or one of your"
+        " own (default: $ALLTOKEN_GATEWAY, else alltoken)",
+    )
     common.add_argument("--json", action="store_true", help="print one JSON document on stdout, success or failure")
     common.add_argument("-q", "--quiet", action="store_true", help="only results, warnings and errors")
     common.add_argument(
@@ -88,8 +94,7 @@ def command_parser(name: str) -> Parser:
         "--timeout",
         metavar="SECONDS",
         type=options.seconds,
-        default=120.0,
-        help="longest silence of the connection (default: 120)",
+        help="longest silence of the connection (default: 120; 600 for an image that comes at once)",
     )
     limit = getattr(module, "MAX_WAIT", None)
     common.add_argument(
@@ -131,6 +136,7 @@ def _run(name: str, head: list[str], words: list[str], context: Context, output:
     args = parser.parse_intermixed_args(head)
     args.words = [options.text(word) for word in (*args.words, *words)]
     output.json_mode, output.quiet, output.verbose = args.json, args.quiet, args.verbose
+    output.gateway = args.gateway
     if args.help:
         output.json_mode = False
         output.line(parser.format_help().rstrip())

@@ -10,6 +10,7 @@ import contextlib
 import os
 import select
 
+from .. import config
 from ..errors import CallError, ExitStatus, OutputError
 from ..text import inert, one_line, redacted
 from ..values import Downloading, Note, Piped, Ready, Reasoning, Stored, Submitted, Text, Trace, Waiting, Warned
@@ -37,15 +38,15 @@ class Output:
         self.quiet = quiet
         self.verbose = verbose
         self.thinking = False  # the model's reasoning is shown
-        self.about = ""  # what a line about a submitted task adds
-        self._submitted = ""  # the task's id
+        self._submitted: Submitted | None = None  # the task that was accepted
         self._told = {""}  # ids of tasks
         self.documented = False  # stdout has its JSON document
+        self.gateway: str | None = None  # the one that --gateway names
         self.ending = False  # nothing is waited for any more
         self._context = context
         self._stdout = context.stdout
         self._stderr = context.stderr
-        self._secret = context.environ.get("ALLTOKEN_API_KEY", "").strip()
+        self._secrets = config.secrets(context.environ)
         plain = context.environ.get("NO_COLOR") or context.environ.get("TERM") == "dumb"
         self._err_terminal = is_terminal(context.stderr)
         self._lively = self._err_terminal and not plain
@@ -68,6 +69,11 @@ class Output:
         if not self.stdout_works:
             raise OutputError("stdout is closed")
 
+    def hide(self, secret: str) -> None:
+        """Redact a key that does not come from the environment, from here on."""
+        if secret and secret not in self._secrets:
+            self._secrets.append(secret)
+
     # Events
 
     def on_event(self, event: Event) -> None:
@@ -89,7 +95,7 @@ class Output:
         elif isinstance(event, Downloading):
             self.progress(f"downloading {event.done:,} bytes" + (f" of {event.total:,}" if event.total else ""))
         elif isinstance(event, Submitted):
-            self._submitted = event.task_id
+            self._submitted = event
             client = self._context.made
             if not self.quiet or not (client and client.ledger and client.ledger.works):
                 self.tell_task(event.task_id)
@@ -109,13 +115,16 @@ class Output:
     def ledger_fails(self, reason: str) -> None:
         """Warn that nothing is recorded any more: from now on stderr alone has the task's id."""
         self.warning(reason)
-        self.tell_task(self._submitted)
+        if self._submitted is not None:
+            self.tell_task(self._submitted.task_id)
 
     def tell_task(self, task_id: str) -> None:
         """Tell a task's id, also under --quiet, unless that was done."""
         if task_id not in self._told:
             self._told.add(task_id)
-            self.say(f"submitted {one_line(task_id, 200)}{self.about}")
+            known = self._submitted is not None and self._submitted.task_id == task_id and self._submitted.about
+            about = f" ({one_line(known, 200)})" if known else ""
+            self.say(f"submitted {one_line(task_id, 200)}{about}")
 
     # stdout
 
@@ -151,12 +160,18 @@ class Output:
         else:
             self.binary(os.fsencode(path) + b"\n")
 
-    def table(self, rows: list[list[str]]) -> None:
-        """Lines with aligned columns: the first to the left, the others to the right."""
+    def table(self, rows: list[list[str]], ends: list[str] | None = None) -> None:
+        """Lines with aligned columns: the first to the left, the others to the right; `ends` follow the lines below the
+        head."""
         widths = [max(len(cells[column]) for cells in rows) for column in range(len(rows[0]))]
-        for first, *others in rows:
+        for (first, *others), end in zip(rows, ["", *(ends or [""] * len(rows))]):
             right = (f"{cell:>{width}}" for cell, width in zip(others, widths[1:]))
-            self.line("  ".join([f"{one_line(first):<{widths[0]}}", *right]))
+            self.line("  ".join([f"{one_line(first):<{widths[0]}}", *right, end]).rstrip())
+
+    @property
+    def is_utf8(self) -> bool:
+        """Whether stdout takes any character."""
+        return self._stdout is not None and (self._stdout.encoding or "").lower().replace("-", "") == "utf8"
 
     def document(self, document: Any) -> None:
         """The one JSON document of stdout."""
@@ -255,10 +270,8 @@ class Output:
         if not text or self.quiet:
             return
         self._clear()
-        text = redacted(self._thought + text, self._secret)
-        held = next(
-            (n for n in range(min(len(self._secret) - 1, len(text)), 0, -1) if self._secret.startswith(text[-n:])), 0
-        )
+        text = self.without_key(self._thought + text)
+        held = max((_overlap(text, secret) for secret in self._secrets), default=0)
         self._thought = text[len(text) - held :]
         text = text[: len(text) - held]
         if text:
@@ -294,7 +307,9 @@ class Output:
 
     def without_key(self, text: str) -> str:
         """`text` for a document or a line."""
-        return redacted(text, self._secret)
+        for secret in self._secrets:
+            text = redacted(text, secret)
+        return text
 
     def _clear(self) -> None:
         if self._living:
@@ -305,7 +320,7 @@ class Output:
         if self._stderr is None:
             return
         try:
-            text = redacted(text, self._secret)
+            text = self.without_key(text)
             data = text.encode(self._stderr.encoding, "backslashreplace")
             _push(self._stderr, data, self._patience)
         except (OSError, ValueError):  # nobody listens any more: no reason to fail
@@ -323,6 +338,12 @@ class Output:
         if self._stderr is not None:
             _silence(self._stderr)
         self._stderr = None
+
+
+def _overlap(text: str, secret: str) -> int:
+    """How many characters at the end of `text` may be the beginning of `secret`."""
+    sizes = range(min(len(secret) - 1, len(text)), 0, -1)
+    return next((size for size in sizes if secret.startswith(text[-size:])), 0)
 
 
 def _push(stream: TextIO, data: bytes, left: Any) -> None:

@@ -66,7 +66,7 @@ def document(
     def clean(text: str | None) -> str | None:
         return text and output.without_key(text)
 
-    fields: dict[str, Any] = {"ok": error is None, "command": command, "gateway": context.gateway_name()}
+    fields: dict[str, Any] = {"ok": error is None, "command": command, "gateway": context.gateway_name(output.gateway)}
     request_id = (error and error.request_id) or (result and result.request_id)
     fields |= {
         "model": result and result.model,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from .. import config
-from ..errors import CallError, OutputError, UsageError
+from ..errors import CallError, ExitStatus, OutputError, UsageError
 from ..text import one_line
 from . import options
 
@@ -84,25 +84,30 @@ def run(args: argparse.Namespace, context: Context, output: Output) -> Answer | 
     """Ask, show, and keep the thread."""
     if not args.thread or args.dry_run:
         return _run(args, context, output)
-    from ..store import thread
+    from ..store import locks, thread
 
     thread.check(args.thread)
-    folder = config.state_dir(context.environ)
-    locks = folder and os.path.join(folder, "locks")
-    with thread.locked(args.thread, locks, context.clock.left, context.clock.sleep):
-        return _run(args, context, output)
+    state = config.state_dir(context.environ)
+    folder = state and os.path.join(state, "locks")
+    try:
+        with locks.held(folder, os.path.realpath(args.thread), context.clock.left, context.clock.sleep):
+            return _run(args, context, output)
+    except locks.Held:
+        message = f"the time of --max-wait is over, and another run is still using {args.thread}"
+        raise CallError(message, code="max_wait", status=ExitStatus.PENDING) from None
 
 
 def _run(args: argparse.Namespace, context: Context, output: Output) -> Answer | None:
     import json  # not for --help
 
     thread = _thread(args)
-    named, words = (None, args.words) if args.model else options.split_model(args.words)
+    elsewhere = context.gateway(args).name != "alltoken"
+    named, words = (None, args.words) if args.model else options.split_model(args.words, elsewhere=elsewhere)
     if not named and not args.model and len(words) == 1:
-        lone = options.split_model([*words, "-"])  # a lone model, and the prompt on stdin
+        lone = options.split_model([*words, "-"], elsewhere=elsewhere)  # a lone model, and the prompt on stdin
         if lone[0] and context.offers_text(output):
             named, words = lone
-    model = args.model or named or (thread and thread.model) or options.default_model(context, "chat")
+    model = args.model or named or (thread and thread.model) or options.default_model(args, context, output, "chat")
     if thread and thread.model and model == thread.model and not (args.model or named):
         output.note("thread", f"model {one_line(model, 60)}")
     body: dict[str, Any] = {"model": model}
@@ -118,9 +123,7 @@ def _run(args: argparse.Namespace, context: Context, output: Output) -> Answer |
     body |= options.given(temperature=args.temperature, max_tokens=args.max_tokens)
     if args.thinking is not None:
         output.thinking = True
-        body["thinking"] = True
-        if args.thinking:
-            body["thinking_budget"] = args.thinking
+        body |= context.dialect(args, output).thinking(args.thinking)
     answer = send(args, context, output, body, named=named)
     if answer is None:
         return None
@@ -147,6 +150,7 @@ def send(
     *,
     families: tuple[str, ...] = (),
     named: str | None = None,
+    command: str = "chat",
 ) -> Answer | None:
     """Complete the request with what chat and search share, and ask. None under --dry-run.
 
@@ -158,13 +162,13 @@ def send(
         body |= {"stream": True, "stream_options": {"include_usage": True}}
     body |= dict(args.param)
     if args.dry_run:
-        output.request(context.dialect().chat(body))
+        output.request(context.dialect(args, output).chat(body))
         return None
     from ..calls.fallback import ask_with_fallback
 
     client = context.client(args, output)
     try:
-        answer = ask_with_fallback(client, body, args.fallback, families=families)
+        answer = ask_with_fallback(client, body, args.fallback, families=families, command=command)
     except CallError as error:
         with options.showing(error.partial):
             output.end_text()

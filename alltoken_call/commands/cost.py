@@ -1,35 +1,45 @@
-"""cost: what a call would cost, what the last one did, and what was spent since when."""
+"""cost: what a call would cost, what the last one did, what was spent since when, and what is left."""
 
 from __future__ import annotations
 
 import argparse
 import datetime as dt
 import re
-from decimal import Decimal, localcontext
 
 from .. import config
 from ..errors import CallError, NetError, UsageError
 from ..gateways import prices
-from ..store import ledger
+from ..store import ledger, sums
 from ..text import one_line
 from ..values import Cost, Report
+from . import options
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from decimal import Decimal
     from typing import Any
 
     from ..cli.context import Context
     from ..cli.output import Output
 
-    Pair = tuple[Decimal, Decimal]  # dollars per 1M prompt and completion tokens
-
-FIELDS = ("prompt_tokens", "completion_tokens", "input_price", "output_price", "groups", "calls", "unknown")
+FIELDS = (
+    "prompt_tokens",
+    "completion_tokens",
+    "input_price",
+    "output_price",
+    "groups",
+    "calls",
+    "estimated",
+    "unknown",
+    "rows",
+    "balance",
+)
 HELP = "what a call costs, what the last one cost, what was spent"
 EXAMPLE = "alltoken-call cost --since 7d --by day"
-_SIDES = ("prompt", "completion")
 FREE = ("none", "local")  # sources of a cost that is not unknown though there is no figure
+BAR = 20  # characters of the longest bar
+_SIDES = ("prompt", "completion")
 _UNITS = {"d": "days", "h": "hours", "m": "minutes"}
-_KEYS = {"model": "model", "command": "command", "day": "date(started, 'unixepoch', 'localtime')"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,7 +52,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     spent = parser.add_argument_group("what was spent")
     spent.add_argument("--since", metavar="WHEN", type=_since, help="7d, 24h, 30m or 2026-11-01, in local time")
-    spent.add_argument("--by", choices=_KEYS, help="group by model, command or day (default: model)")
+    spent.add_argument("--by", choices=sums.KEYS, help="group by model, command, gateway or day (default: model)")
+    spent.add_argument(
+        "--calls", metavar="N", nargs="?", const=20, type=options.positive, help="list the last N calls (default: 20)"
+    )
+    spent.add_argument(
+        "--reconcile", action="store_true", help="with --since: first ask the gateways' logs for costs that are unknown"
+    )
+    spent.add_argument("--balance", action="store_true", help="what the key has left, if the gateway tells")
 
 
 def _since(text: str) -> dt.timedelta | dt.datetime:
@@ -59,13 +76,21 @@ def _since(text: str) -> dt.timedelta | dt.datetime:
 
 def run(args: argparse.Namespace, context: Context, output: Output) -> Report | None:
     """Estimate, or look into the ledger."""
+    spent = args.since is not None or args.by is not None
+    chosen = [spent, args.calls is not None, args.balance, bool(args.words)]
+    if sum(chosen) > 1:
+        raise UsageError("--since and --by, --calls, --balance, and words exclude each other")
+    if args.reconcile and args.since is None:
+        raise UsageError("--reconcile goes with --since")
     if args.dry_run and len(args.words) != 3:
-        output.request(None)  # the ledger's figures ask nobody
+        output.request(None if not args.balance else context.dialect(args, output).balance())
         return None
-    if args.since is not None or args.by:
-        if args.words:
-            raise UsageError("--since and --by look into the ledger: no words go with them")
+    if spent:
         return _spent(args, context, output)
+    if args.calls is not None:
+        return _calls(args, context, output)
+    if args.balance:
+        return _balance(args, context, output)
     return _estimate(args, context, output) if args.words else _last(args, context, output)
 
 
@@ -79,153 +104,209 @@ def _estimate(args: argparse.Namespace, context: Context, output: Output) -> Rep
     if not all(count.isascii() and count.isdigit() and len(count) <= 15 for count in counts):
         raise UsageError("PROMPT_TOKENS and COMPLETION_TOKENS are whole numbers")
     if args.dry_run:
-        output.request(context.dialect().catalog(model))
+        dialect = context.dialect(args, output)
+        output.request(dialect.price_entry(model) or dialect.price_list())
         return None
     tokens = (int(counts[0]), int(counts[1]))
-    entry, pair = _prices(args, context, output, model)
-    if pair is None:
+    entry, found = _prices(args, context, output, model)
+    if not found.known:
         named = ", ".join(sorted(one_line(name, 40) for name in entry))
         partial = Report(model, prompt_tokens=tokens[0], completion_tokens=tokens[1])
         message = f"no published price for {model}; the price list has: {named}"
         raise CallError(message, code="no_price", partial=partial)
-    return _show(output, {"model": model}, tokens, pair, Report(model))
+    return _show(output, {"model": model}, tokens, found, Report(model))
 
 
 def _prices(
     args: argparse.Namespace, context: Context, output: Output, model: str
-) -> tuple[dict[str, Any], Pair | None]:
-    """The price list's entry of a model, and its two prices if both are known."""
+) -> tuple[dict[str, Any], prices.Prices]:
+    """The price list's entry of a model, and its prices."""
     from ..calls.models import price_entry
 
-    client = context.client(args, output, keyed=False)
+    client = options.priced_client(args, context, output)
     entry = price_entry(client, model)
-    input_price, output_price = client.dialect.prices(entry)
-    return entry, None if input_price is None or output_price is None else (input_price, output_price)
+    return entry, client.dialect.prices(entry)
 
 
 def _show(
     output: Output,
     about: dict[str, str],
     tokens: tuple[int | None, int | None],
-    pair: Pair | None,
+    found: prices.Prices | None,
     report: Report,
 ) -> Report:
-    """The table of one call: what it is about, tokens, prices if they are known, and its cost: the gateway's figure
-    in `report`, or else the estimate from the prices."""
+    """The table of one call: what it is about, tokens, prices if they are known, and its cost: the recorded figure in
+    `report`, or else the estimate from the prices."""
     for name, value in about.items():
         output.line(f"{name + ':':<19}{one_line(value, 60)}")
     rows = [(f"{side} tokens", f"{count:,}") for side, count in zip(_SIDES, tokens) if count is not None]
     fields: dict[str, Any] = {"prompt_tokens": tokens[0], "completion_tokens": tokens[1]}
-    if pair is not None:
-        fields |= zip(("input_price", "output_price"), map(prices.plain, pair))
-        rows += [(f"{side:<6} $/1M", f"${prices.places(price, 4)}") for side, price in zip(("input", "output"), pair)]
-        if report.cost.usd is None and tokens[0] is not None and tokens[1] is not None:
-            report.cost = Cost(prices.places(prices.total((tokens[0], tokens[1]), pair), 6), "estimate")
+    if found is not None:
+        pair = {"input": found.input, "output": found.output}
+        fields |= {f"{side}_price": None if price is None else prices.plain(price) for side, price in pair.items()}
+        rows += [
+            (f"{side:<6} $/1M", f"${prices.places(price, 4)}") for side, price in pair.items() if price is not None
+        ]
+        if found.call is not None:
+            rows.append(("a call", f"${prices.places(found.call, 4)}"))
+        if report.cost.usd is None and report.cost.source is None:
+            estimate = found.estimate({f"{side}_tokens": count for side, count in zip(_SIDES, tokens)})
+            if estimate is not None:
+                report.cost = Cost(prices.places(estimate, 6), "estimate")
     for name, value in rows:
         output.line(f"{name + ':':<19}{value:>14}")
     usd, source = report.cost.usd, report.cost.source
-    output.line(f"{'total cost:':<19}" + (f"{'$' + usd:>14} ({source})" if usd else f"{'unknown':>14}"))
+    label = f"{'$' + usd:>14} ({source})" if usd else f"{source if source in FREE else 'unknown':>14}"
+    output.line(f"{'total cost:':<19}{label}")
     return report.with_fields(fields)
 
 
-def _rows(context: Context, *query: Any) -> list[Any]:
-    """What `ledger.rows` finds. Raises `CallError` if there is no ledger to look into."""
+def _path(context: Context) -> str | None:
+    """The ledger's path. Raises `CallError` if it is off."""
     if context.environ.get("ALLTOKEN_LEDGER") == "off":
         raise CallError("the ledger is off (ALLTOKEN_LEDGER)", code="no_ledger")
-    try:
-        return ledger.rows(config.ledger_path(context.environ), *query)
-    except ledger.LedgerError as error:
-        raise CallError(str(error), code="no_ledger") from None
+    return config.ledger_path(context.environ)
 
 
 def _last(args: argparse.Namespace, context: Context, output: Output) -> Report:
-    """The last recorded call, with an estimate if the gateway gave no figure and the price list has prices."""
-    found = _rows(context, "1 ORDER BY coalesce(ended, started) DESC LIMIT 1")
-    if not found:
+    """The last recorded call: the gateway's figure, also from its log, or else an estimate from the price list."""
+    from ..calls import reconcile
+
+    chosen = context.gateway(args).name if args.gateway else None
+    row = _asked(lambda: sums.last(_path(context), chosen))
+    if not row:
         hint = "alltoken-call cost MODEL IN OUT estimates"
         raise CallError("no call is recorded yet", code="nothing_recorded", hint=hint)
-    row = dict(zip(ledger.COLUMNS, found[0]))
+    args.gateway = row["gateway"]
     when = dt.datetime.fromtimestamp(row["started"]).astimezone()
     model = row["model"]
     report = Report(model)
     usd = prices.figure(row["cost"])
     report.cost = Cost(usd, row["source"] if usd or row["source"] in FREE else None)
-    pair = None
-    if model and report.cost.usd is None and report.cost.source is None and row["prompt_tokens"] is not None:
+    found = None
+    if report.cost.source is None:
         try:
-            pair = _prices(args, context, output, model)[1]
+            report.cost = reconcile.of_last(context.settled(args, output), row) or report.cost
+            if report.cost.source is None and model and row["prompt_tokens"] is not None:
+                found = _prices(args, context, output, model)[1]
         except (CallError, NetError) as error:
             output.warning(f"no estimate: {one_line(error.message, 200)}")
     about = {"when": f"{when:%Y-%m-%d %H:%M:%S}", "command": row["command"], "model": model or "unknown"}
+    if row["gateway"] != "alltoken":
+        about["gateway"] = row["gateway"]
     if row["exit_status"]:
         about["exit status"] = str(row["exit_status"])
-    return _show(output, about, (row["prompt_tokens"], row["completion_tokens"]), pair, report)
+    return _show(output, about, (row["prompt_tokens"], row["completion_tokens"]), found, report)
 
 
-class _Sum:
-    """Calls, tokens and dollars of one group."""
-
-    def __init__(self) -> None:
-        self.calls = self.unknown = self.prompt_tokens = self.completion_tokens = 0
-        self.usd = Decimal(0)
-
-    def add(self, calls: int, prompt_tokens: int, completion_tokens: int, usd: Decimal, unknown: int) -> None:
-        """Add figures of calls; `usd` is what the known costs of them make."""
-        self.calls += calls
-        self.prompt_tokens += prompt_tokens
-        self.completion_tokens += completion_tokens
-        self.usd = prices.EXACT.add(self.usd, usd)
-        self.unknown += unknown
-
-    @property
-    def dollars(self) -> str | None:
-        """The sum of the known costs; None if none is known."""
-        return prices.places(self.usd, 6) if self.calls > self.unknown else None
-
-    def document(self) -> dict[str, Any]:
-        """The sum for --json."""
-        return vars(self) | {"usd": self.dollars}
+def _asked(ask: Any) -> Any:
+    """What the ledger answers. Raises `CallError` if it cannot be used."""
+    try:
+        return ask()
+    except ledger.LedgerError as error:
+        raise CallError(str(error), code="no_ledger") from None
 
 
 def _spent(args: argparse.Namespace, context: Context, output: Output) -> Report:
-    """What was spent since when, by model, command or day; an unknown cost is counted, never summed as zero."""
+    """What was spent since when, by model, command, gateway or day; an unknown cost is counted, never summed as
+    zero."""
     since = args.since
     if isinstance(since, dt.timedelta):
         since = context.clock.now() - since.total_seconds()
     elif since is not None:
         since = since.timestamp()
-    by = args.by or "model"
-    columns = (
-        _KEYS[by],
-        "count(*)",
-        "total(prompt_tokens)",
-        "total(completion_tokens)",
-        "group_concat(replace(cost, ',', '?'))",  # a comma comes from somebody's hand
-        f"sum(cost IS NULL AND source IN {FREE})",
-    )
-    rows = _rows(context, "started >= ? GROUP BY 1 ORDER BY 1", (since or 0.0,), columns)
-    if not rows:
+    path, by = _path(context), args.by or "model"
+    chosen = context.gateway(args).name if args.gateway else None
+    if args.reconcile:
+        _reconcile(args, context, output, since or 0.0)
+    found = _asked(lambda: sums.groups(path, since or 0.0, by, chosen))
+    if not found:
         raise CallError("no call is recorded in that time", code="nothing_recorded")
-    groups: dict[str, _Sum] = {}
-    everything = _Sum()
-    for key, calls, prompt_tokens, completion_tokens, costs, free in rows:
-        known = [value for text in (costs or "").split(",") if (value := prices.amount(text)) is not None]
-        with localcontext(prices.EXACT):
-            usd = sum(known, Decimal(0))
-        for one in (groups.setdefault(key or "unknown", _Sum()), everything):
-            one.add(calls, int(prompt_tokens), int(completion_tokens), usd, calls - len(known) - (free or 0))
+    everything = sums.Sum()
+    for one in found.values():
+        everything.add(one)
     report = Report(
-        groups=[{by: key, **one.document()} for key, one in groups.items()],
+        groups=[{by: key, **_fields(one)} for key, one in found.items()],
         calls=everything.calls,
+        estimated=everything.estimated,
         unknown=everything.unknown,
     )
-    report.cost = Cost(everything.dollars, everything.dollars and "gateway")
-    table = [[by, "calls", "unknown", "tokens in", "tokens out", "cost"]]
-    for key, one in groups.items():
-        counts = (one.calls, one.unknown, one.prompt_tokens, one.completion_tokens)
-        table.append([key, *(f"{count:,}" for count in counts), f"${one.dollars}" if one.dollars else "unknown"])
-    output.table(table)
-    total = f"${everything.dollars}" if everything.dollars else "unknown"
+    usd = _dollars(everything)
+    report.cost = Cost(usd, ("estimate" if everything.estimated else "gateway") if usd else None)
+    bars = _bars(found, output) if by == "day" and output.to_terminal else dict.fromkeys(found, "")
+    table = [[by, "calls", "estimated", "unknown", "tokens in", "tokens out", "cost"]]
+    for key, one in found.items():
+        counts = (one.calls, one.estimated, one.unknown, one.prompt_tokens, one.completion_tokens)
+        table.append([key, *(f"{count:,}" for count in counts), f"${_dollars(one)}" if _dollars(one) else "unknown"])
+    if not everything.estimated:
+        table = [cells[:2] + cells[3:] for cells in table]
+    output.table(table, list(bars.values()))
+    estimated = f"{everything.estimated:,} estimated, " if everything.estimated else ""
     calls = f"{everything.calls:,} call" + ("s" if everything.calls != 1 else "")
-    output.line(f"total: {total} ({calls}, {everything.unknown:,} unknown)")
+    output.line(f"total: {f'${usd}' if usd else 'unknown'} ({calls}, {estimated}{everything.unknown:,} unknown)")
     return report
+
+
+def _dollars(one: sums.Sum) -> str | None:
+    """The sum of the known costs; None if none is known."""
+    return prices.places(one.usd, 6) if one.is_known else None
+
+
+def _fields(one: sums.Sum) -> dict[str, Any]:
+    return vars(one) | {"usd": _dollars(one)}
+
+
+def _bars(found: dict[str, sums.Sum], output: Output) -> dict[str, str]:
+    """A bar for each group, as long as its share of the dearest one."""
+    dearest: Decimal = max(one.usd for one in found.values())
+    mark = "█" if output.is_utf8 else "#"
+    return {key: mark * round(BAR * one.usd / dearest) if dearest else "" for key, one in found.items()}
+
+
+def _reconcile(args: argparse.Namespace, context: Context, output: Output, since: float) -> None:
+    """Ask the logs of the gateways that have one for what the ledger does not know."""
+    from ..calls import reconcile
+
+    for name in _asked(lambda: reconcile.gateways_with_unknown(_path(context), since)):
+        if args.gateway in (None, name):
+            try:
+                one = argparse.Namespace(**vars(args) | {"gateway": name})
+                reconcile.all_since(context.settled(one, output), since)
+            except (CallError, NetError) as error:
+                output.warning(f"{name}: the log was not read: {one_line(error.message, 200)}")
+
+
+def _calls(args: argparse.Namespace, context: Context, output: Output) -> Report:
+    """The last calls, newest first."""
+    where, values = ("gateway = ?", (context.gateway(args).name,)) if args.gateway else ("1", ())
+    query = f"{where} ORDER BY id DESC LIMIT {args.calls}"
+    found = [dict(zip(ledger.COLUMNS, row)) for row in _asked(lambda: ledger.rows(_path(context), query, values))]
+    if not found:
+        raise CallError("no call is recorded yet", code="nothing_recorded")
+    zone = dt.datetime.now().astimezone().strftime("%Z")
+    table = [[f"when ({zone})", "command", "model", "cost", "status", "task or file"]]
+    for row in found:
+        when = dt.datetime.fromtimestamp(row["started"]).astimezone()
+        usd = prices.figure(row["cost"])
+        cost = f"${usd} ({row['source']})" if usd else row["source"] if row["source"] in FREE else "unknown"
+        status = "-" if row["exit_status"] is None else str(row["exit_status"])
+        names = (row["command"], row["model"] or "-", cost, status, row["output"] or row["task_id"] or "-")
+        table.append([f"{when:%Y-%m-%d %H:%M:%S}", *(one_line(str(name), 80) for name in names)])
+    output.table(table)
+    return Report(rows=found)
+
+
+def _balance(args: argparse.Namespace, context: Context, output: Output) -> Report:
+    """What the key has left."""
+    from ..calls.reconcile import unit_of
+
+    client = context.settled(args, output)
+    request = client.dialect.balance()
+    if request is None:
+        hint = f"look at the web site of {client.gateway.root}"
+        raise CallError(f"{client.gateway.name} does not tell a key what is left", code="no_balance", hint=hint)
+    found = client.dialect.read_balance(client.get(request).document, unit_of(client))
+    for label, usd in found.items():
+        if usd is not None or label == "left":
+            output.line(f"{label + ':':<19}{'no limit' if usd is None else '$' + usd:>14}")
+    return Report(balance=found)

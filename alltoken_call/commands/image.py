@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 
 from ..errors import CallError, OutputError, UsageError
-from ..values import Saved
+from ..values import Picture, Saved
 from . import options
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
-    from typing import Any
 
     from ..cli.context import Context
     from ..cli.output import Output
@@ -38,10 +37,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     picture.add_argument(
         "--size",
         metavar="WxH",
-        default="1024x1024",
-        help="1024x1024, 1536x1024, 1024x1536, others up to 3840x2160, or auto (default: 1024x1024)",
+        type=options.name,
+        help="1024x1024, 1536x1024, 1024x1536, others up to 3840x2160, or auto (default: 1024x1024); elsewhere what the"
+        " model takes, as '1280*1280' or 2K (default: the model's)",
     )
-    picture.add_argument("--quality", metavar="LEVEL", default="low", help="low, medium, high or auto (default: low)")
+    picture.add_argument("--ratio", metavar="W:H", help="the shape of an image that is made through chat, as 16:9")
+    picture.add_argument(
+        "--quality",
+        metavar="LEVEL",
+        type=options.name,
+        help="low, medium, high or auto (default: low; elsewhere the model's)",
+    )
     picture.add_argument("--format", choices=_ENDINGS, help="png, jpeg or webp (default: as the name of -o ends)")
     picture.add_argument(
         "--background",
@@ -49,8 +55,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="auto, opaque or transparent (default: the model's)",
     )
     picture.add_argument("-n", "--count", metavar="N", type=options.positive, help="how many images (default: 1)")
-    picture.add_argument("--edit", metavar="FILE", help="an image to edit")
+    picture.add_argument(
+        "--edit",
+        metavar="FILE",
+        action="append",
+        default=[],
+        help="an image to edit; repeatable at gateways other than AllToken",
+    )
     picture.add_argument("--mask", metavar="FILE", help="where to edit it: an image of the same size")
+    picture.add_argument("-s", "--system", metavar="TEXT", type=options.text, help="the system message, through chat")
+    picture.add_argument(
+        "--via",
+        choices=("images", "chat"),
+        help="the endpoint at gateways other than AllToken: images or chat (default: as the model's name says)",
+    )
     options.add_param(picture)
     options.add_task(parser, "a file, a directory, or - for stdout (default: ./alltoken-image-<8 hex>.png)")
 
@@ -69,26 +87,41 @@ def run(args: argparse.Namespace, context: Context, output: Output) -> Saved | N
 
 def _make(args: argparse.Namespace, context: Context, output: Output) -> Saved | None:
     from ..calls.image import make_image
-    from ..calls.uploads import LocalFile
+    from ..calls.uploads import REFERENCES, TYPES, local_file
 
     if args.mask and not args.edit:
         raise UsageError("--mask marks where to edit: it needs --edit FILE")
-    sources = tuple(LocalFile(path) for path in (args.edit, args.mask) if path)
-    model = args.model or options.default_model(context, "image")
-    text = context.prompt(args.words, output, only_dash=True)
-    body: dict[str, Any] = {"model": model, "prompt": text, "size": args.size, "quality": args.quality}
-    form = args.format or (_FORMATS.get(os.path.splitext(args.out)[1].lower()) if args.out else None)
-    body |= options.given(output_format=form, background=args.background, n=args.count) | dict(args.param)
-    if args.dry_run:
-        names = ("image_upload_id", "mask_upload_id")
-        body |= {name: f"(the upload of {source.path})" for name, source in zip(names, sources)}
-        output.request(context.dialect().image(body, key="", edit=bool(sources)))
+    client = None if args.dry_run else context.settled(args, output)
+    dialect = client.dialect if client else context.dialect(args, output)
+    types = REFERENCES if dialect.at_once else TYPES
+    edit = [local_file(path, types=types) for path in args.edit]
+    mask = local_file(args.mask, types=types) if args.mask else None
+    model = args.model or options.default_model(args, context, output, "image")
+    picture = Picture(
+        model,
+        context.prompt(args.words, output, only_dash=True),
+        size=args.size,
+        ratio=args.ratio,
+        quality=args.quality,
+        format=args.format,
+        ending=_FORMATS.get(os.path.splitext(args.out or "")[1].lower()),
+        background=args.background,
+        count=args.count,
+        system=args.system,
+        via=args.via,
+        edit=edit,
+        mask=mask,
+        params=dict(args.param),
+    )
+    if args.detach and dialect.at_once:
+        raise UsageError("--detach: the image comes at once here, there is no task to leave")
+    if client is None:
+        names = {field: f"(the upload of {file.path})" for field, _, file in dialect.image_uploads(picture)}
+        output.request(dialect.image(picture, uploads=names))
         return None
-    client = context.client(args, output)
     target = _target(args, output)
-    output.about = f" (size={args.size} quality={args.quality})"
     try:
-        saved = make_image(client, body, target=target, force=args.force, sources=sources, detach=args.detach)
+        saved = make_image(client, picture, target=target, force=args.force, detach=args.detach)
     except CallError as error:
         if error.http != 404 or not error.partial.tried or error.partial.task_id:  # it is not about the model
             raise
@@ -97,20 +130,24 @@ def _make(args: argparse.Namespace, context: Context, output: Output) -> Saved |
 
 
 def _resume(args: argparse.Namespace, context: Context, output: Output) -> Saved | None:
-    from ..calls.image import collect
+    from ..calls.image import collect, collect_at_once
 
     options.no_words(args, "--resume")
-    client = context.client(args, output, keyed=not args.dry_run)
-    saved, row = options.take_up(args, client, Saved, "image")
+    saved, row = options.take_up(args, context, output, Saved, "image")
+    dialect = context.dialect(args, output)
+    if args.resume and dialect.at_once:
+        raise UsageError("--resume ID: images come at once at this gateway, there are no tasks")
     if args.dry_run:
-        output.request(client.dialect.poll("image", saved.task_id or ""))
+        output.request(dialect.poll("image", saved.task_id) if saved.task_id else None)
         return None
     if saved.files:
         output.note("task", "saved by an earlier run: nothing is left to fetch")
         return saved
+    client = context.client(args, output, keyed=saved.task_id is not None)
     args.out = args.out or row.get("output")
     saved.target = _target(args, output)
-    return collect(client, saved, force=args.force)
+    take = collect if saved.task_id is not None else collect_at_once
+    return take(client, saved, force=args.force)
 
 
 def _target(args: argparse.Namespace, output: Output) -> str:

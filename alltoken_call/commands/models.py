@@ -8,6 +8,7 @@ from ..errors import CallError, UsageError
 from ..text import one_line
 from ..values import Report
 from ..wire import text_of
+from . import options
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,18 +43,19 @@ def run(args: argparse.Namespace, context: Context, output: Output) -> Report | 
     if len(args.words) > 1 or not all(word.strip() for word in args.words):
         raise UsageError("models takes one id", hint="--filter TEXT finds several")
     if args.dry_run:
-        dialect = context.dialect()
-        public = args.words or args.long
-        output.request(dialect.catalog(*args.words) if public else dialect.model_lists(args.type)[0])
+        dialect = context.dialect(args, output)
+        prices = (dialect.price_entry(args.words[0]) if args.words else None) or dialect.price_list()
+        output.request(prices if args.words or args.long else dialect.model_lists(args.type)[0])
         return None
-    client = context.client(args, output, keyed=not (args.words or args.long))
+    priced = args.words or args.long
+    client = options.priced_client(args, context, output) if priced else context.client(args, output)
     return _tell(args.words[0], client, output) if args.words else _list(args, client, output)
 
 
 def _list(args: argparse.Namespace, client: Client, output: Output) -> Report:
     from ..calls import models
 
-    request = client.dialect.catalog()
+    request = client.dialect.price_list()
     if args.long:
         entries = models.catalog(client).items()
         listed = [(name, entry) for name, entry in entries if client.dialect.is_of(entry, args.type, request)]
@@ -68,6 +70,8 @@ def _list(args: argparse.Namespace, client: Client, output: Output) -> Report:
         raise CallError(told, code="no_match", hint=hint, partial=report)
     if args.long:
         _table(found, client, output)
+        if note := client.dialect.prices({}).note:
+            output.remark(f"prices: {note}")
     else:
         for name in found:
             output.line(one_line(name, 200))
@@ -81,12 +85,14 @@ def _table(found: dict[str, dict[str, Any]], client: Client, output: Output) -> 
     rows = []
     for name, entry in found.items():
         prices = client.dialect.prices(entry)
-        known = all(price is not None for price in prices)
-        total = sum(price for price in prices if price is not None)
+        pair = (prices.input, prices.output)
+        total = sum(price for price in pair if price is not None) + (prices.call or 0)
         sizes = (entry.get(key) for key in ("context_length", "context_window"))
         size = next((value for value in sizes if type(value) is int), None)
-        cells = [one_line(name, 60), *("-" if price is None else f"${places(price, 4)}" for price in prices)]
-        rows.append(((not known, total, name), [*cells, f"{size:,}" if size else "-", _modalities(entry)]))
+        cells = [one_line(name, 60), *("-" if price is None else f"${places(price, 4)}" for price in pair)]
+        if prices.call is not None:
+            cells[1:] = ["a call", f"${places(prices.call, 4)}"]
+        rows.append(((not prices.known, total, name), [*cells, f"{size:,}" if size else "-", _modalities(entry)]))
     header = ["id", "input $/1M", "output $/1M", "context", "modalities"]
     output.table([header, *(cells for _, cells in sorted(rows))])
 

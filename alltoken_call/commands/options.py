@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from ..calls.client import Client
     from ..cli.context import Context
+    from ..cli.output import Output
     from ..values import Pending, Result
 
     P = TypeVar("P", bound=Pending)
@@ -34,14 +35,19 @@ _MODEL = r"""
           | [a-z]+-[0-9]+\.[0-9]+ (?:[._:-][a-z0-9]+)*   # doubao-1.5-pro
         )"""
 
+# Begins with a lower-case letter, holds a digit and one of / : .
+_ELSEWHERE = r"(?=.*[0-9])(?=.*[/:.])[a-z][A-Za-z0-9._:/@+-]*[A-Za-z0-9]"
 
-def split_model(words: list[str]) -> tuple[str | None, list[str]]:
+
+def split_model(words: list[str], *, elsewhere: bool = False) -> tuple[str | None, list[str]]:
     """The model and the prompt's words: the first word is a model only if more follow and it looks like an id.
 
-    No list of ids decides: the catalog moves.
+    No list of ids decides: the catalog moves. `elsewhere`: at another gateway than AllToken, ids of any make count.
     """
-    if len(words) > 1 and re.fullmatch(_MODEL, words[0], re.VERBOSE | re.ASCII):
-        return words[0], words[1:]
+    if len(words) > 1:
+        known = re.fullmatch(_MODEL, words[0], re.VERBOSE | re.ASCII)
+        if known or (elsewhere and "://" not in words[0] and re.fullmatch(_ELSEWHERE, words[0], re.ASCII)):
+            return words[0], words[1:]
     return None, words
 
 
@@ -143,9 +149,24 @@ def showing(result: Result, *, hint: str | None = None) -> Iterator[None]:
         raise CallError("stopped by a signal", code="interrupted", status=status, partial=result) from None
 
 
-def default_model(context: Context, command: str) -> str:
-    """The model to use if the command line names none."""
-    return config.default_model(context.environ, command) or context.dialect().defaults[command]
+def default_model(args: argparse.Namespace, context: Context, output: Output, command: str) -> str:
+    """The model to use if the command line names none. Raises `UsageError` if there is none for this gateway."""
+    gateway = context.gateway(args)
+    model = config.default_model(context.environ, gateway, command)
+    model = model or context.dialect(args, output).defaults.get(command)
+    if model is None:
+        variable = f"{gateway.prefix}{command.upper()}_MODEL"
+        hint = f"name one with -m, or set {variable}; `alltoken-call models --gateway {gateway.name}` lists them"
+        raise UsageError(f"no model is named for {gateway.name}", code="no_model", hint=hint)
+    return model
+
+
+def priced_client(args: argparse.Namespace, context: Context, output: Output) -> Client:
+    """A client for the price list: with the key only if that needs it."""
+    keyed = context.dialect(args, output).price_list().keyed
+    client = context.client(args, output, keyed=keyed)
+    client.settle()
+    return client
 
 
 def with_nearest(client: Client, model: str, hint: str | None) -> str | None:
@@ -188,30 +209,36 @@ def add_task(parser: argparse.ArgumentParser, default: str) -> argparse._Argumen
 
 def check_task_id(task_id: str) -> None:
     """Raise `UsageError` if a text cannot be a task's id."""
-    from ..gateways.alltoken import is_task_id
+    from ..gateways.openai import is_task_id
 
     if not is_task_id(task_id):
         raise UsageError(f"{task_id!r} is not a task's id")
 
 
-def take_up(args: argparse.Namespace, client: Client, kind: type[P], command: str) -> tuple[P, dict[str, Any]]:
+def take_up(
+    args: argparse.Namespace, context: Context, output: Output, kind: type[P], command: str
+) -> tuple[P, dict[str, Any]]:
     """The task that --resume means: the one with that id or, without one, the latest on record that has not ended;
     and its row, {} if there is none.
 
-    Its `files` are there if an earlier run has saved it and it is wanted nowhere else. Raises `CallError` with
-    status 1 if no task is left.
+    Its `files` are there if an earlier run has saved it and it is wanted nowhere else. The gateway of its row is the
+    one that `args` names from here on. Raises `CallError` with status 1 if no task is left.
     """
-    ledger = client.ledger
-    row = ledger.find(client.gateway.name, command, args.resume) if ledger else {}
+    ledger = context.ledger(output)
+    chosen = context.gateway(args).name if args.gateway else None
+    row = ledger.find(command, args.resume, chosen)
+    if row:
+        args.gateway = row["gateway"]
     task_id = args.resume or row.get("task_id")
-    if task_id is None:
-        hint = None if ledger and ledger.works else "there is no ledger to ask: name the task's id"
+    if task_id is None and not row:
+        hint = None if ledger.works else "there is no ledger to ask: name the task's id"
         raise CallError(f"no unfinished {command} task is on record", code="nothing_to_resume", hint=hint)
-    check_task_id(task_id)
+    if task_id is not None:
+        check_task_id(task_id)
     pending = kind(
-        command, row.get("model"), target=row.get("output"), submitted=row.get("started") or client.clock.started
+        command, row.get("model"), target=row.get("output"), submitted=row.get("started") or context.clock.started
     )
-    pending.task_id, pending.status = task_id, row.get("status")
+    pending.task_id, pending.status, pending.row = task_id, row.get("status"), row.get("id")
     pending.tried = pending.resumable = True
     saved = row.get("output")
     if row.get("status") == "completed" and saved and not args.out and os.path.isfile(saved):

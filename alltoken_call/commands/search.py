@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from ..cli.context import Context
     from ..cli.output import Output
-    from ..gateways.alltoken import AllToken
+    from ..gateways.openai import OpenAI
     from ..values import Answer
 
 FIELDS = chat.FIELDS
@@ -40,8 +40,9 @@ def run(args: argparse.Namespace, context: Context, output: Output) -> Answer | 
     """Ask with enable_search, and show."""
     from ..calls.fallback import family
 
-    dialect = context.dialect()
-    model = args.model or options.default_model(context, "search")
+    dialect = context.dialect(args, output)
+    asked = dialect.search()
+    model = args.model or options.default_model(args, context, output, "search")
     for candidate in (model, *(args.fallback if isinstance(args.fallback, list) else ())):
         if family(candidate) not in dialect.searching:
             raise UsageError(
@@ -51,10 +52,10 @@ def run(args: argparse.Namespace, context: Context, output: Output) -> Answer | 
         _warn(candidate, dialect, output)
     query = context.prompt(args.words, output)
     messages = [{"role": "user", "content": query}]
-    body = {"model": model, "messages": messages, "enable_search": True, "max_tokens": args.max_tokens}
+    body = {"model": model, "messages": messages, **asked, "max_tokens": args.max_tokens}
     answer: Answer | None = None
     try:
-        answer = chat.send(args, context, output, body, families=dialect.searching)
+        answer = chat.send(args, context, output, body, families=dialect.searching, command="search")
         return answer
     except CallError as error:
         answer = error.partial
@@ -64,6 +65,6 @@ def run(args: argparse.Namespace, context: Context, output: Output) -> Answer | 
             _warn(answer.model, dialect, output)  # the fallback may have chosen another
 
 
-def _warn(model: str, dialect: AllToken, output: Output) -> None:
+def _warn(model: str, dialect: OpenAI, output: Output) -> None:
     if model not in dialect.verified:
         output.warning(f"{model} is of a family that searches, but it is not known whether it does itself")

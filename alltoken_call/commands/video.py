@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 
+from ..calls.uploads import REFERENCES, TYPES, local_file
 from ..errors import CallError, UsageError
 from ..text import one_line
-from ..values import Clip, Report
+from ..values import Clip, Film, Report
 from . import options
 
 TYPE_CHECKING = False
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
     import argparse
     from typing import Any
 
-    from ..calls.uploads import LocalFile
     from ..cli.context import Context
     from ..cli.output import Output
     from ..values import Result
@@ -35,7 +35,6 @@ FIELDS = (
 HELP = "make a video clip"
 EXAMPLE = 'alltoken-call video "waves at dusk" --duration 5 --ratio 16:9 -o waves.mp4'
 MAX_WAIT = 1800.0
-_ENDINGS = {".mp4": "video", ".mov": "video", ".webm": "video", ".mp3": "audio", ".wav": "audio", ".m4a": "audio"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,13 +52,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--duration",
         metavar="SECONDS",
         type=options.integer,
-        default=5,
         help="length of the clip; -1 lets some models choose (default: 5)",
     )
+    clip.add_argument("--ratio", metavar="W:H", help="16:9, 9:16, 4:3, 3:4, 21:9, 1:1 or adaptive (default: 16:9)")
     clip.add_argument(
-        "--ratio", metavar="W:H", default="16:9", help="16:9, 9:16, 4:3, 3:4, 21:9, 1:1 or adaptive (default: 16:9)"
+        "--resolution",
+        metavar="480p",
+        type=options.name,
+        help="480p, 720p or 1080p (default: 480p; elsewhere the model's)",
     )
-    clip.add_argument("--resolution", metavar="480p", default="480p", help="480p, 720p or 1080p (default: 480p)")
     clip.add_argument("--audio", action="store_true", default=None, help="with sound (default: the model's)")
     clip.add_argument("--no-audio", dest="audio", action="store_false", help="without sound")
     clip.add_argument("--seed", metavar="N", type=options.integer, help="fixed seed, for repeatable results")
@@ -103,29 +104,30 @@ def run(args: argparse.Namespace, context: Context, output: Output) -> Result | 
 def _make(args: argparse.Namespace, context: Context, output: Output) -> Clip | None:
     from ..calls.video import make_video
 
-    roles = [("first_frame", args.first_frame), ("last_frame", args.last_frame)]
-    roles = [(role, source) for role, source in roles if source] + [("reference", source) for source in args.reference]
-    inputs = [_input(role, source) for role, source in roles]
-    model = args.model or options.default_model(context, "video")
-    text = context.prompt(args.words, output, only_dash=True)
-    body: dict[str, Any] = {"model": model, "prompt": text, "duration": args.duration}
-    body |= {"ratio": args.ratio, "resolution": args.resolution}
-    body |= options.given(generate_audio=args.audio, seed=args.seed) | dict(args.param)
-    for item, _ in inputs:
-        if not isinstance(body.setdefault("content", []), list):
-            raise UsageError("-p content is not a list: the frames and references have no place in it")
-        body["content"].append(item)
-    uploads = tuple((item, file) for item, file in inputs if file is not None)
-    if args.dry_run:
-        for item, file in uploads:
-            item["upload_id"] = f"(the upload of {file.path})"
-        output.request(context.dialect().video(body))
+    client = None if args.dry_run else context.settled(args, output)
+    dialect = client.dialect if client else context.dialect(args, output)
+    still = REFERENCES if dialect.at_once else TYPES
+    model = args.model or options.default_model(args, context, output, "video")
+    film = Film(
+        model,
+        context.prompt(args.words, output, only_dash=True),
+        duration=args.duration,
+        ratio=args.ratio,
+        resolution=args.resolution,
+        audio=args.audio,
+        seed=args.seed,
+        first_frame=_source(args.first_frame, ("image",), still),
+        last_frame=_source(args.last_frame, ("image",), still),
+        references=[_source(item, ("image", "video", "audio"), TYPES) for item in args.reference],
+        params=dict(args.param),
+    )
+    if client is None:
+        names = {field: f"(the upload of {file.path})" for field, _, file in dialect.video_uploads(film)}
+        output.request(dialect.video(film, names))
         return None
-    client = context.client(args, output)
     target = _target(args.out)
-    output.about = f" (duration={args.duration} ratio={args.ratio} resolution={args.resolution})"
     try:
-        clip = make_video(client, body, target=target, force=args.force, uploads=uploads, detach=args.detach)
+        clip = make_video(client, film, target=target, force=args.force, detach=args.detach)
     except CallError as error:
         if error.http != 404 or not error.partial.tried or error.partial.task_id:  # it is not about the model
             raise
@@ -133,18 +135,11 @@ def _make(args: argparse.Namespace, context: Context, output: Output) -> Clip | 
     return clip
 
 
-def _input(role: str, source: str) -> tuple[dict[str, Any], LocalFile | None]:
-    """A content part for a URL, or for a local file that is still to be uploaded."""
-    from ..calls.uploads import LocalFile
-
-    file = None
-    if source.lower().startswith(("https://", "http://")):
-        kind = _ENDINGS.get(os.path.splitext(source.partition("?")[0])[1].lower(), "image")
-    else:
-        file = LocalFile(source, ("image", "video", "audio") if role == "reference" else ("image",))
-        kind = file.kind
-    item = {"type": kind, "role": f"reference_{kind}" if role == "reference" else role}
-    return (item if file else item | {"url": source}), file
+def _source(source: str | None, kinds: tuple[str, ...], types: tuple[str, ...]) -> Any:
+    """A URL as it is, a local file as an `Upload`; None if there is none."""
+    if source is None or source.lower().startswith(("https://", "http://")):
+        return source
+    return local_file(source, kinds, types)
 
 
 def _target(out: str | None) -> str | None:
@@ -160,14 +155,14 @@ def _resume(args: argparse.Namespace, context: Context, output: Output) -> Clip 
     from ..calls.video import collect
     from ..store import files
 
-    client = context.client(args, output, keyed=not args.dry_run)
-    clip, row = options.take_up(args, client, Clip, "video")
+    clip, row = options.take_up(args, context, output, Clip, "video")
     if args.dry_run:
-        output.request(client.dialect.poll("video", clip.task_id or ""))
+        output.request(context.dialect(args, output).poll("video", clip.task_id or ""))
         return None
     if clip.files:
         output.note("task", "saved by an earlier run: nothing is left to fetch")
         return clip
+    client = context.settled(args, output)
     clip.target = _target(args.out) if args.out else row.get("output")
     if args.out:
         files.check_new([clip.target or ""], force=args.force)
@@ -178,11 +173,14 @@ def _see_to(args: argparse.Namespace, context: Context, output: Output) -> Resul
     """List the tasks, or cancel one. Neither is a call of its own in the ledger."""
     from ..calls import video
 
-    client = context.client(args, output, keyed=not args.dry_run)
     if args.cancel is not None:
         options.check_task_id(args.cancel)
-    if args.dry_run:
-        output.request(client.dialect.videos() if args.list else client.dialect.cancel(args.cancel))
+    client = None if args.dry_run else context.settled(args, output)
+    dialect = client.dialect if client else context.dialect(args, output)
+    if not dialect.has_list:
+        raise UsageError("this gateway has no list of video tasks and no way to cancel one")
+    if client is None:
+        output.request(dialect.videos() if args.list else dialect.cancel(args.cancel))
         return None
     if args.list:
         found, total = video.list_videos(client)

@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
-from .alltoken import AllToken
+from .openai import OpenAI
 
-DIALECTS = {dialect.name: dialect for dialect in (AllToken,)}
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..config import Gateway
 
 
-def dialect(name: str, root: str) -> AllToken:
-    """The dialect of that name, for the gateway at `root`."""
-    return DIALECTS[name](root)
+def dialect(gateway: Gateway, name: str | None = None) -> OpenAI:
+    """The dialect that a gateway speaks; `name` is the one that was found out if its own is not known."""
+    name = gateway.dialect or name
+    if name == "alltoken":
+        from .alltoken import AllToken
+
+        return AllToken(gateway.root)
+    if name == "new-api":
+        from .newapi import NewApi
+
+        return NewApi(gateway.root)
+    if gateway.name == "openrouter":
+        from .openai import OpenRouter
+
+        return OpenRouter(gateway.root)
+    return OpenAI(gateway.root)

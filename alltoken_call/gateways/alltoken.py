@@ -5,53 +5,43 @@ What is known of it, and how surely, is said where a fact is used; where its doc
 
 from __future__ import annotations
 
-from ..errors import ExitStatus, NetError
-from ..values import POLLING, Repeat, Request
+import re
+
+from ..errors import ExitStatus, NetError, UsageError
+from ..values import POLLING, UNKNOWN, Repeat, Request, Upload
 from ..wire import segment, text_of
-from .openai import OpenAI, dollars
+from .openai import ONE_ATTEMPT, OpenAI, Task, dollars, is_task_id, is_zero, refuse_options, used
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-    from ..values import Cost
-    from .prices import Pair
+    from ..values import Cost, Film, Picture
+    from .prices import Prices
 
 _IMAGES = "/v1/images/generations"
 _VIDEOS = "/v1/videos/generations"
 _LISTS = {"chat": "/v1/models", "image": "/v1/images/models", "video": "/v1/videos/models"}
 _CATALOG = "/api-account/models"
+_ENDINGS = {".mp4": "video", ".mov": "video", ".webm": "video", ".mp3": "audio", ".wav": "audio", ".m4a": "audio"}
 _DONE = ("completed", "succeeded")
-_ENDS = {"failed": "failed", "cancelled": "cancelled", "canceled": "cancelled", "expired": "expired"}
-_IDS = ("id", "model_id", "model_path", "name")
 _INPUT, _OUTPUT = ("input_price", "prompt_price"), ("output_price", "completion_price")
 LIFETIME = 1800.0  # seconds from submit until a task expires
-ONE_KEY = Repeat(429, 503, lost=True, bare=True, latest=50.0)  # all attempts fall into the gateway's 60 s of memory
-NEVER_TWICE = Repeat(429, bare=True)
-
-
-class Task:
-    """What one GET says of a task. `status` is completed, failed, cancelled, expired, or a word for going on."""
-
-    def __init__(self, status: str, document: Mapping[str, Any]) -> None:
-        self.status = status
-        self.done = status == "completed"
-        self.ended = status in _ENDS.values()
-        self.document = document
-        asked = document.get("next_poll_after_ms")
-        self.pause: float | None = None  # seconds until the next GET
-        if isinstance(asked, (int, float)) and asked is not True and asked >= 0:
-            self.pause = min(asked, 1e6) / 1000
-        usage = document.get("usage")
-        self.usage = usage if isinstance(usage, dict) else None
-        self.model = text_of(document.get("model"))
+ONE_KEY = Repeat(
+    429, 503, lost=True, bare=range(500, 600), latest=50.0
+)  # all attempts fall into the gateway's 60 s of memory
 
 
 class AllToken(OpenAI):
     """The AllToken gateway at `root`."""
 
     name = "alltoken"
+    at_once = False
+    html_is_a_wrong_root = False
+    has_list = True
+    pauses = {"image": 2.0, "video": 3.0}  # noqa: RUF012
+    doubt = "look at the usage page, or for a video at `alltoken-call video --list`, before you run it again"
     defaults = {  # noqa: RUF012  # the models to use if the command line names none
         "chat": "gpt-5.4-mini",
         "image": "gpt-image-2",
@@ -97,8 +87,26 @@ class AllToken(OpenAI):
         return error.but(passing=False) if self.fails_everywhere(error.code) else error
 
     def comment_cost(self, figures: Mapping[str, Any]) -> Cost | None:
-        """The comment after [DONE]: `cost` is in dollars, and authoritative; its prices are per 1M tokens."""
-        return dollars(figures["cost"]) if "cost" in figures else None
+        """The comment after [DONE]: `cost` is in dollars, and authoritative; its prices are per 1M tokens. 0 is the
+        cost only if the prices are 0, too."""
+        cost = dollars(figures.get("cost"))
+        if cost is None or not is_zero(cost):
+            return cost
+        given = [dollars(figures.get(name)) for name in ("input_price", "output_price")]
+        free = all(price is not None and is_zero(price) for price in given)
+        counts = {name: figures.get(name) for name in ("prompt_tokens", "completion_tokens")}
+        return cost if free or not used(counts) else UNKNOWN
+
+    def thinking(self, budget: int) -> dict[str, Any]:
+        """AllToken's own fields; a budget of 0 is none."""
+        return {"thinking": True} | ({"thinking_budget": budget} if budget else {})
+
+    def search(self) -> dict[str, Any]:
+        """AllToken's own field."""
+        return {"enable_search": True}
+
+    def without_refused(self, body: Mapping[str, Any], error: NetError) -> None:
+        """None: AllToken takes every field that we send."""
 
     # Models and prices
 
@@ -107,20 +115,13 @@ class AllToken(OpenAI):
         kinds = _LISTS if kind == "all" else [kind]
         return [Request("GET", self.root + _LISTS[one]) for one in kinds]
 
-    def catalog(self, model: str | None = None) -> Request:
-        """The public catalog, or its entry of one model; the key is never sent there."""
-        path = _CATALOG if model is None else f"{_CATALOG}/{segment(model)}"
-        return Request("GET", self.root + path, keyed=False)
+    def price_list(self) -> Request:
+        """The public catalog; the key is never sent there."""
+        return Request("GET", self.root + _CATALOG, keyed=False)
 
-    def entries(self, document: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]] | None:
-        """The models of a list in any of its shapes, each with its id; None if it is not a list."""
-        found: Any = document
-        while isinstance(found, dict):
-            found = found.get("data")
-        if not isinstance(found, list):
-            return None
-        entries = [entry for entry in found if isinstance(entry, dict)]
-        return [(name, entry) for entry in entries if (name := model_id(entry))]
+    def price_entry(self, model: str) -> Request:
+        """The catalog's entry of one model."""
+        return Request("GET", f"{self.root}{_CATALOG}/{segment(model)}", keyed=False)
 
     def is_of(self, entry: Mapping[str, Any], kind: str, request: Request) -> bool:
         """Whether an entry of the list that `request` asked for is of a kind; one that does not say what it is counts
@@ -130,26 +131,69 @@ class AllToken(OpenAI):
             modality = next((name for name, path in _LISTS.items() if request.url.endswith(path)), "chat")
         return kind in ("all", modality) or (kind == "chat" and modality in ("text", "vision"))
 
-    def prices(self, entry: Mapping[str, Any]) -> Pair:
-        """Input and output price in dollars per 1M tokens; None if unknown. The field names have changed over time."""
+    def prices(self, entry: Mapping[str, Any]) -> Prices:
+        """Input and output price in dollars per 1M tokens. The field names have changed over time."""
         from . import prices
 
         inner = [value for name in ("pricing", "data") if isinstance(value := entry.get(name), dict)]
         spots = [entry, *inner, *(value for place in inner if isinstance(value := place.get("pricing"), dict))]
-        return prices.first(spots, _INPUT), prices.first(spots, _OUTPUT)
+        return prices.Prices(prices.first(spots, _INPUT), prices.first(spots, _OUTPUT))
 
     # Tasks
 
-    def image(self, fields: Mapping[str, Any], *, key: str, edit: bool) -> Request:
+    def image(self, picture: Picture, *, key: str = "", uploads: Mapping[str, str] | None = None) -> Request:
         """Submit an image. With one Idempotency-Key (`key`), repeats within 60 s are answered with the first task."""
-        path = "/v1/images/edits" if edit else f"{_IMAGES}/async"
+        refuse_options(("--ratio", picture.ratio), ("--via", picture.via), ("--system", picture.system))
+        if len(picture.edit) > 1:
+            raise UsageError("AllToken edits one image at a time: give --edit once")
+        fields: dict[str, Any] = {"model": picture.model, "prompt": picture.prompt}
+        fields |= {"size": picture.size or "1024x1024", "quality": picture.quality or "low"}
+        form = picture.format or picture.ending
+        given = {"output_format": form, "background": picture.background, "n": picture.count}
+        fields |= {name: value for name, value in given.items() if value is not None} | picture.params
+        path = "/v1/images/edits" if picture.edit else f"{_IMAGES}/async"
         return Request(
-            "POST", self.root + path, body=fields, headers={"Idempotency-Key": key}, repeat=ONE_KEY, silence=20.0
+            "POST",
+            self.root + path,
+            body=fields | dict(uploads or {}),
+            headers={"Idempotency-Key": key},
+            repeat=ONE_KEY,
+            silence=20.0,
         )
 
-    def video(self, fields: Mapping[str, Any]) -> Request:
+    def image_uploads(self, picture: Picture) -> list[tuple[str, str, Upload]]:
+        """The image to edit, and its mask."""
+        found = [("image_upload_id", "image_edit_source", upload) for upload in picture.edit]
+        return found + ([("mask_upload_id", "image_edit_mask", picture.mask)] if picture.mask else [])
+
+    def video(self, film: Film, uploads: Mapping[str, str] | None = None) -> Request:
         """Submit a video. There is no idempotency: it is never repeated if its outcome is unknown."""
-        return Request("POST", self.root + _VIDEOS, body=fields, repeat=NEVER_TWICE)
+        body: dict[str, Any] = {"model": film.model, "prompt": film.prompt}
+        body["duration"] = 5 if film.duration is None else film.duration
+        body |= {"ratio": film.ratio or "16:9", "resolution": film.resolution or "480p"}
+        given = {"generate_audio": film.audio, "seed": film.seed}
+        body |= {name: value for name, value in given.items() if value is not None} | film.params
+        parts = [self._part(name, source, uploads or {}) for name, source in _sources(film)]
+        if parts:
+            if not isinstance(body.get("content", []), list):
+                raise UsageError("-p content is not a list: the frames and references have no place in it")
+            body["content"] = [*body.get("content", []), *parts]
+        return Request("POST", self.root + _VIDEOS, body=body, repeat=ONE_ATTEMPT)
+
+    def video_uploads(self, film: Film) -> list[tuple[str, str, Upload]]:
+        """The frames and references that are local files."""
+        sources = [(name, source) for name, source in _sources(film) if isinstance(source, Upload)]
+        return [(name, f"video_input_{source.kind}", source) for name, source in sources]
+
+    @staticmethod
+    def _part(name: str, source: str | Upload, uploads: Mapping[str, str]) -> dict[str, Any]:
+        if isinstance(source, Upload):
+            kind, where = source.kind, {"upload_id": uploads.get(name)}
+        else:
+            ending = re.search(r"\.[a-z0-9]+$", source.partition("?")[0].lower())
+            kind, where = _ENDINGS.get(ending[0] if ending else "", "image"), {"url": source}
+        role = name if name in ("first_frame", "last_frame") else f"reference_{kind}"
+        return {"type": kind, "role": role, **where}
 
     def poll(self, command: str, task_id: str, *, grace: float = 0.0) -> Request:
         """Ask for the state of a task of image or video; a completed image comes with it, once."""
@@ -164,25 +208,32 @@ class AllToken(OpenAI):
         """Cancel a video task."""
         return Request("POST", f"{self.root}{_VIDEOS}/{segment(task_id)}/cancel", body={})
 
-    def accepted(self, document: Mapping[str, Any]) -> str | None:
-        """The id of the task that a submit's answer tells of."""
-        task_id = text_of(document.get("id")) or text_of(document.get("task_id"))
-        return task_id if is_task_id(task_id) else None
-
     def duplicate(self, error: NetError) -> str | None:
-        """The task that an identical submit has made before, which this refusal hands over."""
+        """409 duplicate_request hands over the task."""
         return error.task_id if error.code == "duplicate_request" and is_task_id(error.task_id) else None
 
     def task(self, document: Mapping[str, Any]) -> Task:
         """What a GET says of a task."""
-        word = document.get("status")
-        word = word if isinstance(word, str) and word else "unknown"
-        return Task("completed" if word in _DONE else _ENDS.get(word, word), document)
+        task = super().task(document)
+        asked = document.get("next_poll_after_ms")
+        if isinstance(asked, (int, float)) and asked is not True and asked >= 0:
+            task.pause = min(asked, 1e6) / 1000
+        return task
 
-    def images(self, document: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """The images of a completed task: each has its bytes in `b64_json`, or an address in `r2_url`."""
+    def _finish(self, task: Task) -> None:
+        """A video's address is presigned, and lives for a while."""
+        found = task.document
+        task.url = text_of(found.get("video_url"))
+        task.expires_at = text_of(found.get("video_url_expires_at"))
+        seconds = found.get("video_url_ttl")
+        task.ttl = seconds if type(seconds) is int else None
+        task.facts = {name: found.get(name) for name in ("resolution", "ratio", "fps", "duration")}
+
+    def images(self, document: Mapping[str, Any]) -> list[dict[str, str | None]]:
+        """The images of a completed task: bytes in `b64_json`, or an address in `r2_url`."""
         data = document.get("data")
-        return [entry for entry in data if isinstance(entry, dict)] if isinstance(data, list) else []
+        entries = [entry for entry in data if isinstance(entry, dict)] if isinstance(data, list) else []
+        return [{"b64_json": text_of(entry.get("b64_json")), "url": text_of(entry.get("r2_url"))} for entry in entries]
 
     def may_hold_images(self, document: Mapping[str, Any]) -> bool:
         """Whether an answer may be the one that brings the images, whatever it calls its status."""
@@ -195,11 +246,8 @@ class AllToken(OpenAI):
         return Request("POST", f"{self.root}/v1/uploads/presign", body=body)
 
 
-def is_task_id(text: str | None) -> bool:
-    """Whether a text can be a task's id: not blank, and not another place in a URL."""
-    return text is not None and text.strip() not in ("", ".", "..")
-
-
-def model_id(entry: Mapping[str, Any]) -> str | None:
-    """The id of a model's entry, under whichever name it has."""
-    return next((value for name in _IDS if (value := text_of(entry.get(name)))), None)
+def _sources(film: Film) -> list[tuple[str, str | Upload]]:
+    """Frames and references, each under a name that is its own."""
+    frames = [("first_frame", film.first_frame), ("last_frame", film.last_frame)]
+    found = [(name, source) for name, source in frames if source is not None]
+    return found + [(f"reference_{number}", source) for number, source in enumerate(film.references)]

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import re
 
-from ..errors import ExitStatus, NetError
+from ..errors import ExitStatus, NetError, UsageError
 from ..text import one_line, redacted
-from ..values import UNANSWERED, Cost, Request
-from ..wire import text_of
+from ..values import POLLING, UNANSWERED, UNKNOWN, Cost, Repeat, Request, Upload
+from ..wire import segment, text_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
+
+    from ..values import Film, Picture
+    from .prices import Prices
 
 _HINTS = {
     ExitStatus.REFUSED: "change the request; if it looks right, quote the request id to support",
@@ -61,12 +64,59 @@ class Delta:
     usage: dict[str, Any] | None = None
     failed = False  # it tells of an error
     understood = False  # the frame was of this protocol
+    begins = False  # it begins an answer: it carries the role
+    id: str | None = None
+
+
+class Task:
+    """What an answer says of a task. `status` is completed, failed, cancelled, expired, or a word for going on."""
+
+    def __init__(self, status: str, document: Mapping[str, Any]) -> None:
+        self.status = status
+        self.done = status == "completed"
+        self.ended = status in ("failed", "cancelled", "expired")
+        self.document = document
+        self.pause: float | None = None  # seconds until the next GET
+        self.url: str | None = None  # of a finished video
+        self.keyed = False  # the URL needs the key
+        usage = document.get("usage")
+        self.usage: dict[str, Any] | None = usage if isinstance(usage, dict) else None
+        self.cost = UNKNOWN
+        self.model = text_of(document.get("model"))
+        self.facts: dict[str, Any] = {}
+        self.expires_at: str | None = None
+        self.ttl: int | None = None  # seconds that the URL lives
+
+
+ONE_ATTEMPT = Repeat(429, bare=range(500, 600))  # a submit that costs, and that nothing identifies
+_DONE = ("completed", "succeeded", "success")
+_ENDS = {
+    "failed": "failed",
+    "failure": "failed",
+    "error": "failed",
+    "cancelled": "cancelled",
+    "canceled": "cancelled",
+    "expired": "expired",
+}
+_REFUSABLE = ("stream_options", "max_tokens", "temperature")
+_REFUSAL = re.compile(
+    r"unsupported|not supported|unknown|unrecognized|not permitted|use ['\"`]?\w+['\"`]? instead", re.IGNORECASE
+)
 
 
 class OpenAI:
     """A plain OpenAI-compatible server at `root`."""
 
     name = "openai"
+    defaults: Mapping[str, str] = {}  # the models to use if neither the command line nor the environment names one
+    at_once = True  # an image is the answer to its request; there is no task to wait for
+    html_is_a_wrong_root = True  # a web page with status 404 says that the base URL is not the API's
+    has_list = False  # there is a list of video tasks, and a way to cancel one
+    done_is_whole = True  # [DONE] says that the answer is whole
+    pauses: Mapping[str, float] = {"image": 2.0, "video": 5.0}  # seconds between two polls
+    searching: tuple[str, ...] = ()  # the families that search the web
+    verified: tuple[str, ...] = ()
+    doubt = "look at the gateway's log or usage page before you run it again"  # if a submit's outcome is unknown
     request_ids: tuple[str, ...] = ("x-request-id", "x-gateway-request-id")  # headers
     hints: Mapping[ExitStatus, str] = _HINTS
     slugs: Mapping[str, int] = {}  # an error's code → the HTTP status that it means, where it comes without one
@@ -151,6 +201,7 @@ class OpenAI:
             found.understood = found.failed = True
         if model := frame.get("model"):
             found.model = text_of(model)
+        found.id = frame.get("id")
         if "x-gateway-request-id" in frame:
             found.request_id = text_of(frame["x-gateway-request-id"])
         if usage := frame.get("usage"):
@@ -167,6 +218,7 @@ class OpenAI:
     def _choice(self, choice: Mapping[str, Any], found: Delta) -> None:
         delta = choice.get("delta") or choice.get("message")
         if isinstance(delta, dict):
+            found.begins = bool(delta.get("role"))
             found.text = _content(delta.get("content")) + _content(delta.get("refusal"))
             reasoning = delta.get("reasoning_content") or delta.get("reasoning")
             if isinstance(reasoning, str):
@@ -178,14 +230,308 @@ class OpenAI:
         if reason and reason != "null":
             found.finish = text_of(reason)
 
+    def thinking(self, budget: int) -> dict[str, Any]:  # noqa: ARG002  # for dialects that have it
+        """The request fields that ask for reasoning. Raises `UsageError` if there are none that every server knows."""
+        raise UsageError("--thinking is AllToken's own", hint="here -p reasoning_effort=low|medium|high may work")
+
+    def search(self) -> dict[str, Any]:
+        """The request fields that ask for a search. Raises `UsageError` if the gateway has none of its own."""
+        hint = "a model that searches by itself: chat -m ID; some take chat -p 'web_search_options={}'"
+        raise UsageError("this gateway has no search of its own", hint=hint)
+
+    def without_refused(self, body: Mapping[str, Any], error: NetError) -> tuple[dict[str, Any], str] | None:
+        """The body without the field that the server has refused, and the field's name; None if it is about
+        something else."""
+        if error.http not in (400, 422) or not _REFUSAL.search(error.message):
+            return None
+        for name in _REFUSABLE:
+            if name in body and name in error.message:
+                rest = {key: value for key, value in body.items() if key != name}
+                if name == "max_tokens" and "max_completion_tokens" not in rest:
+                    rest["max_completion_tokens"] = body[name]
+                return rest, name
+        return None
+
+    # Money
+
     def comment_cost(self, figures: Mapping[str, Any]) -> Cost | None:  # noqa: ARG002  # for dialects that have one
         """The cost in a comment of a stream; None if the comment is about something else."""
         return None
 
     def usage_cost(self, usage: Mapping[str, Any] | None) -> Cost | None:
-        """The cost that the usage block tells."""
-        figure = (usage or {}).get("cost")
-        return None if figure is None else dollars(figure)
+        """The cost that the usage block tells: xAI's ticks of 10⁻¹⁰ dollars, else dollars. 0 with tokens used says
+        that the server has no price, not that the call was free."""
+        usage = usage or {}
+        ticks, figure = usage.get("cost_in_usd_ticks"), usage.get("cost")
+        if isinstance(figure, dict):
+            figure = figure.get("total_cost")
+        if type(ticks) is int and ticks >= 0:
+            from decimal import Decimal
+
+            figure = format(Decimal(ticks).scaleb(-10), "f")
+        cost = dollars(figure)
+        return None if cost is None or (is_zero(cost) and used(usage)) else cost
+
+    def header_cost(self, header: Callable[[str], str | None], usage: Mapping[str, Any] | None) -> Cost | None:
+        """The cost that a header tells (LiteLLM)."""
+        cost = dollars(header("x-litellm-response-cost"))
+        return None if cost is None or (is_zero(cost) and used(usage or {})) else cost
+
+    def price_list(self) -> Request:
+        """The models with their prices."""
+        return Request("GET", f"{self.root}/v1/models")
+
+    def price_entry(self, model: str) -> Request | None:  # noqa: ARG002  # for dialects that have it
+        """The price list's entry of one model alone; None if there is only the list."""
+        return None
+
+    def prices(self, entry: Mapping[str, Any]) -> Prices:
+        """The prices in a list's entry: OpenRouter's strings are dollars per token."""
+        from . import prices
+
+        spot = entry.get("pricing")
+        spots = [spot] if isinstance(spot, dict) else []
+
+        def million(*names: str) -> Any:
+            price = prices.first(spots, names)
+            return None if price is None else prices.EXACT.scaleb(price, 6)
+
+        return prices.Prices(
+            million("prompt"),
+            million("completion"),
+            cached=million("input_cache_read"),
+            created=million("input_cache_write"),
+        )
+
+    def balance(self) -> Request | None:
+        """What the key has left; None if the gateway does not tell a key."""
+        return None
+
+    def read_balance(self, document: Mapping[str, Any], unit: int) -> dict[str, str | None]:
+        """Dollars by what they are: left, used, granted; None if unlimited. `unit` is as in `read_log`."""
+        raise NotImplementedError
+
+    def log(self) -> Request | None:
+        """The gateway's log of this key's calls; None if it has none."""
+        return None
+
+    def status(self) -> Request | None:
+        """The gateway's public settings; None if it has none."""
+        return None
+
+    def unit(self, document: Mapping[str, Any]) -> int:  # noqa: ARG002  # for dialects that have one
+        """How much of the gateway's own unit is one dollar, from `status`."""
+        return 1
+
+    def read_log(self, document: Mapping[str, Any], unit: int) -> dict[str, str]:
+        """Dollars by request id, from `log`."""
+        raise NotImplementedError
+
+    # Models
+
+    def model_lists(self, kind: str) -> list[Request]:  # noqa: ARG002  # for dialects that have several
+        """The lists to ask for models of a kind: chat, image, video or all."""
+        return [Request("GET", f"{self.root}/v1/models")]
+
+    def entries(self, document: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]] | None:
+        """The models of a list in any of its shapes, each with its id; None if it is not a list."""
+        found: Any = document
+        while isinstance(found, dict):
+            found = found.get("data")
+        if not isinstance(found, list):
+            return None
+        entries = [entry for entry in found if isinstance(entry, dict)]
+        return [(name, entry) for entry in entries if (name := model_id(entry))]
+
+    def is_of(self, entry: Mapping[str, Any], kind: str, request: Request) -> bool:  # noqa: ARG002  # as `model_lists`
+        """Whether an entry is of a kind; one that does not say what it is counts as chat."""
+        found = _kinds(entry)
+        return kind == "all" or (kind in found if found else kind == "chat")
+
+    # Images
+
+    def image(self, picture: Picture, *, key: str = "", uploads: Mapping[str, str] | None = None) -> Request:  # noqa: ARG002
+        """Ask for an image. `key` identifies the request, and `uploads` are the ids of what `image_uploads` names,
+        for dialects that have these. Raises `UsageError` for what it has no field for."""
+        from . import pictures
+
+        if pictures.goes_through_chat(picture):
+            return pictures.chat_request(self.root, picture, modalities=True)
+        return pictures.images_request(self.root, picture)
+
+    def image_uploads(self, picture: Picture) -> list[tuple[str, str, Upload]]:  # noqa: ARG002  # as `image`
+        """The local files that have to be uploaded first: field, purpose and file of each."""
+        return []
+
+    def images(self, document: Mapping[str, Any]) -> list[dict[str, str | None]]:
+        """The images in an answer: each has its base64 text in `b64_json`, or its address in `url`."""
+        from . import pictures
+
+        return pictures.images_of(document)
+
+    def text_beside(self, document: Mapping[str, Any]) -> str:
+        """The text that came along with images."""
+        from . import pictures
+
+        return pictures.text_beside(document)
+
+    def may_hold_images(self, document: Mapping[str, Any]) -> bool:  # noqa: ARG002  # as `image`
+        """Whether an answer may be the one that brings the images."""
+        return True
+
+    # Videos
+
+    def video(self, film: Film, uploads: Mapping[str, str] | None = None) -> Request:  # noqa: ARG002  # as `image`
+        """Submit a video. It is never repeated if its outcome is unknown. Raises as `image`."""
+        refuse_options(
+            ("--ratio", film.ratio),
+            ("--audio", film.audio),
+            ("--seed", film.seed),
+            ("--last-frame", film.last_frame),
+            ("--reference", film.references or None),
+        )
+        body: dict[str, Any] = {"model": film.model, "prompt": film.prompt, "seconds": str(film.duration or 5)}
+        if film.resolution is not None:
+            body["size"] = film.resolution
+        if film.first_frame is not None:
+            body["input_reference"] = address(film.first_frame)
+        return Request("POST", f"{self.root}/v1/videos", body=body | film.params, repeat=ONE_ATTEMPT)
+
+    def video_uploads(self, film: Film) -> list[tuple[str, str, Upload]]:  # noqa: ARG002  # as `image_uploads`
+        """The local files that have to be uploaded first, as `image_uploads`."""
+        return []
+
+    def poll(self, command: str, task_id: str, *, grace: float = 0.0) -> Request:  # noqa: ARG002  # as `image`
+        """Ask for the state of a task."""
+        return Request("GET", f"{self.root}/v1/videos/{segment(task_id)}", repeat=POLLING, grace=grace)
+
+    def videos(self) -> Request:
+        """The list of video tasks, if `has_list`."""
+        raise NotImplementedError
+
+    def cancel(self, task_id: str) -> Request:
+        """Cancel a video task, if `has_list`."""
+        raise NotImplementedError
+
+    def presign(self, body: Mapping[str, Any]) -> Request:
+        """Ask for an address to upload to, if there are uploads."""
+        raise NotImplementedError
+
+    def accepted(self, document: Mapping[str, Any]) -> str | None:
+        """The id of the task that a submit's answer tells of."""
+        task_id = text_of(document.get("id")) or text_of(document.get("task_id"))
+        return task_id if is_task_id(task_id) else None
+
+    def duplicate(self, error: NetError) -> str | None:  # noqa: ARG002  # for dialects that know of it
+        """The task that an identical submit has made before, which this refusal hands over."""
+        return None
+
+    def is_not_yet(self, error: NetError, age: float) -> bool:  # noqa: ARG002  # as `duplicate`
+        """Whether a poll's refusal only says that the task, `age` seconds old, is not in the books yet."""
+        return False
+
+    def bill(self, task_id: str) -> Request | None:  # noqa: ARG002  # for dialects that have one
+        """Where a finished video's charge is told, if its own answer does not; None if nowhere."""
+        return None
+
+    def task(self, document: Mapping[str, Any]) -> Task:
+        """What an answer says of a task."""
+        word = document.get("status")
+        word = word if isinstance(word, str) and word else "unknown"
+        lower = word.lower()
+        task = Task("completed" if lower in _DONE else _ENDS.get(lower, word), document)
+        if task.done:
+            self._finish(task)
+        return task
+
+    def _finish(self, task: Task) -> None:
+        """Fill in where a finished video is."""
+        task.url, task.keyed = self.content(text_of(task.document.get("id")) or ""), True
+        task.facts = {"resolution": task.document.get("size"), "duration": task.document.get("seconds")}
+
+    def content(self, task_id: str) -> str:
+        """The address of a video's bytes at this gateway, which needs the key."""
+        return f"{self.root}/v1/videos/{segment(task_id)}/content"
+
+
+class OpenRouter(OpenAI):
+    """OpenRouter: images come through chat, videos have another API, and the key may ask what is left."""
+
+    def image(self, picture: Picture, *, key: str = "", uploads: Mapping[str, str] | None = None) -> Request:  # noqa: ARG002
+        """All images go through chat."""
+        from . import pictures
+
+        if picture.via == "images":
+            raise UsageError("OpenRouter makes images through chat only")
+        return pictures.chat_request(self.root, picture, modalities=True)
+
+    def video(self, film: Film, uploads: Mapping[str, str] | None = None) -> Request:  # noqa: ARG002
+        """Not here."""
+        raise UsageError("OpenRouter has another API for videos, which alltoken-call does not speak")
+
+    def balance(self) -> Request:
+        """What the key has left."""
+        return Request("GET", f"{self.root}/v1/key")
+
+    def read_balance(self, document: Mapping[str, Any], unit: int) -> dict[str, str | None]:  # noqa: ARG002  # dollars
+        """Dollars: the limit of the key may be null, which is none."""
+        data = document.get("data")
+        found = data if isinstance(data, dict) else document
+        names = {"left": "limit_remaining", "used": "usage", "granted": "limit"}
+        costs = {label: dollars(found.get(name)) for label, name in names.items()}
+        return {label: cost.usd if cost else None for label, cost in costs.items()}
+
+
+def refuse_options(*options: tuple[str, object]) -> None:
+    """Raise `UsageError` for the first option that was given: the gateway has no field for it."""
+    for name, value in options:
+        if value is not None:
+            raise UsageError(f"{name} has no field at this gateway", hint="-p KEY=VALUE sends any field of its API")
+
+
+def address(source: str | Upload) -> str:
+    """A URL as it is, a local file as a data URL."""
+    if isinstance(source, str):
+        return source
+    import base64
+
+    return f"data:{source.type};base64,{base64.b64encode(source.data).decode('ascii')}"
+
+
+def is_task_id(text: str | None) -> bool:
+    """Whether a text can be a task's id: not blank, and not another place in a URL."""
+    return text is not None and text.strip() not in ("", ".", "..")
+
+
+def model_id(entry: Mapping[str, Any]) -> str | None:
+    """The id of a model's entry, under whichever name it has."""
+    names = ("id", "model_id", "model_path", "model_name", "name")
+    return next((value for name in names if (value := text_of(entry.get(name)))), None)
+
+
+def _kinds(entry: Mapping[str, Any]) -> set[str]:
+    """chat, image, video: what an entry says that its model makes; empty if it does not say."""
+    architecture = entry.get("architecture")
+    outputs = (
+        architecture.get("output_modalities") if isinstance(architecture, dict) else entry.get("output_modalities")
+    )
+    words = [word.lower() for word in outputs if isinstance(word, str)] if isinstance(outputs, list) else []
+    words += [(text_of(entry.get("modality")) or "").lower(), (text_of(entry.get("type")) or "").lower()]
+    endpoints = entry.get("supported_endpoint_types")
+    if isinstance(endpoints, list):  # a hint: new-api says "openai" of many image and video models as well
+        words += {"image-generation": ["image"], "openai-video": ["video"]}.get(
+            str(endpoints[0] if endpoints else ""), []
+        )
+    known = {
+        "text": "chat",
+        "vision": "chat",
+        "chat": "chat",
+        "llm": "chat",
+        "vlm": "chat",
+        "image": "image",
+        "video": "video",
+    }
+    return {known[word] for word in words if word in known}
 
 
 def _content(content: object) -> str:
@@ -194,6 +540,16 @@ def _content(content: object) -> str:
         return content
     parts = content if isinstance(content, list) else []
     return "".join(part["text"] for part in parts if isinstance(part, dict) and isinstance(part.get("text"), str))
+
+
+def used(usage: Mapping[str, Any]) -> bool:
+    """Whether a usage block tells of tokens."""
+    return any(type(value) is int and value > 0 for value in usage.values())
+
+
+def is_zero(cost: Cost) -> bool:
+    """Whether a figure is 0."""
+    return not (cost.usd or "").strip("0.")
 
 
 def dollars(figure: object) -> Cost | None:

@@ -7,10 +7,8 @@ from decimal import Decimal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from typing import Any
-
-    Pair = tuple[Decimal | None, Decimal | None]  # dollars per 1M prompt and completion tokens
 
 EXACT = decimal.Context(prec=160)  # digits: any sum of sums that `amount` takes
 
@@ -40,15 +38,72 @@ def plain(value: Decimal) -> str:
     return format(value, "f")
 
 
-def first(places: list[Mapping[str, Any]], names: tuple[str, ...]) -> Decimal | None:
+def first(places: Sequence[Mapping[str, Any]], names: tuple[str, ...]) -> Decimal | None:
     """The first amount under one of `names` in one of `places`."""
     return next((price for place in places for name in names if (price := amount(place.get(name))) is not None), None)
 
 
-def total(tokens: tuple[int, int], per_million: tuple[Decimal, Decimal]) -> Decimal:
-    """The exact price of prompt and completion tokens, in dollars."""
-    parts = [EXACT.multiply(Decimal(count), price) for count, price in zip(tokens, per_million)]
-    return EXACT.scaleb(EXACT.add(*parts), -6)
+class Prices:
+    """What a model costs, as far as it is known: dollars per 1M tokens, or `call` dollars for each image or call.
+
+    `cached`, `created` and `image` are for prompt tokens that were read from or written to a cache, or are of an
+    image; if they are None, such tokens cost as `input`. `note` says what the prices hold for.
+    """
+
+    def __init__(
+        self,
+        input: Decimal | None = None,
+        output: Decimal | None = None,
+        *,
+        cached: Decimal | None = None,
+        created: Decimal | None = None,
+        image: Decimal | None = None,
+        call: Decimal | None = None,
+        note: str = "",
+    ) -> None:
+        self.input = input
+        self.output = output
+        self.cached = cached
+        self.created = created
+        self.image = image
+        self.call = call
+        self.note = note
+
+    @property
+    def known(self) -> bool:
+        """Whether an estimate can be made of them."""
+        return self.call is not None or (self.input is not None and self.output is not None)
+
+    def estimate(self, usage: Mapping[str, Any], count: int = 1) -> Decimal | None:
+        """The exact price of the tokens in a usage block, or of `count` calls; None if it cannot be known."""
+        if self.call is not None:
+            return EXACT.multiply(self.call, Decimal(count))
+        prompt, completion = (
+            tokens(usage, "prompt_tokens", "input_tokens"),
+            tokens(usage, "completion_tokens", "output_tokens"),
+        )
+        if self.input is None or self.output is None or prompt is None or completion is None:
+            return None
+        details = usage.get("prompt_tokens_details") or usage.get("input_tokens_details")
+        details = details if isinstance(details, dict) else {}
+        total = EXACT.multiply(Decimal(completion), self.output)
+        for price, names in (
+            (self.cached, ("cached_tokens",)),
+            (self.created, ("cached_creation_tokens", "cache_creation_tokens", "cache_write_tokens")),
+            (self.image, ("image_tokens",)),
+        ):
+            part = min(tokens(details, *names) or 0, prompt) if price is not None else 0
+            if part and price is not None:
+                prompt -= part
+                total = EXACT.add(total, EXACT.multiply(Decimal(part), price))
+        total = EXACT.add(total, EXACT.multiply(Decimal(prompt), self.input))
+        return EXACT.scaleb(total, -6)
+
+
+def tokens(usage: Mapping[str, Any], *names: str) -> int | None:
+    """The first count under one of `names`; None if none is a whole number that a database can hold."""
+    counts = (usage.get(name) for name in names)
+    return next((count for count in counts if type(count) is int and 0 <= count < 1 << 63), None)
 
 
 def places(value: Decimal, least: int) -> str:

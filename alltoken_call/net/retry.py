@@ -93,7 +93,7 @@ def is_lost(error: NetError, policy: Repeat) -> bool:
     """Whether a failure leaves open what the gateway did with the request."""
     if error.http is None:
         return error.sent
-    return policy.bare and not error.enveloped and error.http >= 500
+    return error.http in policy.bare and not error.enveloped
 
 
 def _pause(error: NetError, policy: Repeat, failures: int, lost: bool, chance: float) -> float | None:

@@ -12,7 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-LIMIT = 8 << 20  # bytes: one line, or the data lines of one event; a whole answer of a million tokens fits
+LIMIT = 64 << 20  # bytes: one line, or the data lines of one event; a whole image may come in one
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -27,6 +27,15 @@ class Event:
 
 class Comment:
     """One comment line, without its colon. The standard ignores them; the gateway hides the cost in one."""
+
+    __slots__ = ("text",)
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+
+class Stray:
+    """A line that is no field of the standard, but may be a JSON object: some relays write errors so."""
 
     __slots__ = ("text",)
 
@@ -49,7 +58,7 @@ class Parser:
         self._data: list[str] = []
         self._size = 0
 
-    def feed(self, data: bytes) -> Iterator[Event | Comment]:
+    def feed(self, data: bytes) -> Iterator[Event | Comment | Stray]:
         """The events and comments that `data` completes, in order. Raises `LimitExceeded`.
 
         An iterator: what it is not asked for is not parsed.
@@ -86,7 +95,7 @@ class Parser:
         if size > self._limit:
             raise LimitExceeded(f"a line or an event of more than {self._limit} bytes")
 
-    def _line(self, line: bytes) -> Event | Comment | None:
+    def _line(self, line: bytes) -> Event | Comment | Stray | None:
         if self._first:
             self._first = False
             line = line.removeprefix(_BOM)
@@ -100,6 +109,10 @@ class Parser:
             self._size += max(1, len(line) - len("data"))  # the value's bytes, and one for the line feed to come
             self._check(self._size)
             self._data.append(value.removeprefix(" "))
+        elif name.startswith("{"):
+            return Stray(f"{name}:{value}")
+        elif name == "error":
+            return Stray(f'{{"error":{value}}}')
         return None
 
     def _dispatch(self) -> Event | None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from urllib.parse import urlsplit
 
 from .. import config
@@ -14,16 +16,17 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..values import Event, Request
+    from ..values import Event, Request, Upload
     from .clock import Clock
     from .response import Response
 
 
 class Transport:
-    """The way to one gateway, and to the addresses that it gives. `timeout` is the longest silence in seconds."""
+    """The way to one gateway, and to the addresses that it gives. `timeout` is the longest silence in seconds, None
+    for what each request has."""
 
     def __init__(
-        self, clock: Clock, *, key: str, timeout: float, proxied: bool, on_event: Callable[[Event], None]
+        self, clock: Clock, *, key: str, timeout: float | None, proxied: bool, on_event: Callable[[Event], None]
     ) -> None:
         self._clock = clock
         self._key = key
@@ -40,11 +43,15 @@ class Transport:
             # Halves of surrogate pairs, from argv or a file, have no UTF-8: "?" is better than a refused request.
             data = json.dumps(request.body, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
             headers["Content-Type"] = "application/json"
+        elif request.form is not None:
+            data, headers["Content-Type"] = multipart(request.form)
         if request.keyed and self._key:
             headers["Authorization"] = f"Bearer {self._key}"
         host = urlsplit(request.url).hostname
         deadline = self._clock.deadline + request.grace
-        exchange = Exchange(self._clock.monotonic, min(self._timeout, request.silence), deadline, host)
+        exchange = Exchange(
+            self._clock.monotonic, min(self._timeout or request.patience, request.silence), deadline, host
+        )
         shown = f"a URL at {host}" if request.secret else request.url
         self._on_event(Trace(f"{request.method} {shown}"))
         started = self._clock.monotonic()
@@ -54,6 +61,22 @@ class Transport:
             self.sent |= exchange.sent and request.keyed and request.method == "POST"
         self._on_event(Trace(f"{response.status} in {self._clock.monotonic() - started:.2f} s"))
         return response
+
+
+def multipart(form: list[tuple[str, str | Upload]]) -> tuple[bytes, str]:
+    """A multipart/form-data body (RFC 7578) and its media type. A file's name tells its type, as some servers want."""
+    boundary = os.urandom(16).hex()
+    parts = []
+    for name, value in form:
+        disposition, about, data = f'form-data; name="{name}"', "", b""
+        if isinstance(value, str):
+            data = value.encode("utf-8", "replace")
+        else:
+            stem = re.sub(r"[^A-Za-z0-9_-]+", "_", os.path.splitext(os.path.basename(value.path))[0]) or "file"
+            disposition += f'; filename="{stem}.{value.type.rpartition("/")[2].replace("jpeg", "jpg")}"'
+            about, data = f"Content-Type: {value.type}\r\n", value.data
+        parts.append(f"--{boundary}\r\nContent-Disposition: {disposition}\r\n{about}\r\n".encode() + data + b"\r\n")
+    return b"".join([*parts, f"--{boundary}--\r\n".encode()]), f"multipart/form-data; boundary={boundary}"
 
 
 def is_allowed(url: str, home: str) -> bool:

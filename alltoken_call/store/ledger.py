@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 PATIENCE = 10.0  # seconds to wait for other writers
-ENDED = ("completed", "failed", "cancelled", "expired", "gone", "not_found")  # of a task: nothing is left to fetch
+# Of a task, or of an image that comes at once: nothing is left to fetch.
+ENDED = ("completed", "failed", "cancelled", "expired", "gone", "not_found", "refused", "unknown")
 COLUMNS = (
     "started",  # seconds since the epoch
     "ended",
@@ -82,68 +83,117 @@ class Ledger:
         self.works = not off
         self._warn = warn
 
-    def record(self, row: Mapping[str, Any]) -> None:
-        """Add a row, or complete the row of the task that it names. Trouble is one warning."""
+    def record(self, row: Mapping[str, Any], number: int | None = None) -> int | None:
+        """Add a row, or complete row `number`, or that of the task that it names; the row's number. Trouble is one
+        warning, and the number is None."""
         if self.works:
             try:
-                put(self.path, row)
+                return put(self.path, row, number)
             except LedgerError as error:
                 self._fails(f"{error}; what this run did is not all recorded")
+        return None
 
-    def find(self, gateway: str, command: str, task_id: str | None) -> dict[str, Any]:
-        """The row of a task; without an id, of the latest one that has not ended. {} if there is none."""
-        if not self.works:
-            return {}
-        values: tuple[str, ...] = (gateway, command, task_id or "")
+    def find(self, command: str, task_id: str | None, gateway: str | None = None) -> dict[str, Any]:
+        """The row of a task, with its number in `id`; without an id, of the latest one that has not ended. {} if there
+        is none. `gateway` is a name; None for any."""
+        marks = ", ".join("?" * len(ENDED))
+        condition, values = "command = ?", [command]
+        if gateway:
+            condition, values = f"{condition} AND gateway = ?", [*values, gateway]
         if task_id:
-            condition = "gateway = ? AND command = ? AND task_id = ?"
+            condition, values = f"{condition} AND task_id = ?", [*values, task_id]
         else:
-            marks = ", ".join("?" * len(ENDED))
-            condition = f"command = ? AND task_id IS NOT NULL AND status NOT IN ({marks}) ORDER BY id DESC LIMIT 1"
-            values = (command, *ENDED)
+            condition, values = f"{condition} AND status NOT IN ({marks})", [*values, *ENDED]
+        columns = ("id", *COLUMNS)
+        found = self._asked(lambda: rows(self.path, f"{condition} ORDER BY id DESC LIMIT 1", tuple(values), columns))
+        return dict(zip(columns, found[0])) if found else {}
+
+    def dialect(self, root: str) -> str | None:
+        """The dialect that was found out for a gateway's root."""
+        found = self._asked(lambda: rows(self.path, "root = ?", (root,), ("dialect",), "dialects"))
+        return str(found[0][0]) if found else None
+
+    def remember(self, root: str, dialect: str) -> None:
+        """Keep the dialect that was found out for a gateway's root."""
+        if self.works:
+            try:
+                with opened(self.path, write=True) as database:
+                    database.execute("INSERT OR REPLACE INTO dialects VALUES (?, ?)", (root, dialect))
+            except LedgerError as error:
+                self._fails(str(error))
+
+    def _asked(self, ask: Callable[[], list[tuple[Any, ...]]]) -> list[tuple[Any, ...]]:
+        if not self.works:
+            return []
         try:
-            found = rows(self.path, condition, values)
+            return ask()
         except LedgerError as error:
             self._fails(str(error))
-            return {}
-        return dict(zip(COLUMNS, found[0])) if found else {}
+            return []
 
     def _fails(self, message: str) -> None:
         self.works = False
         self._warn(message)
 
 
-def put(path: str | None, row: Mapping[str, Any]) -> None:
-    """Add a row; one with a known task id completes that task's row, and leaves what it does not know.
+def put(path: str | None, row: Mapping[str, Any], number: int | None = None) -> int:
+    """Add a row, or complete row `number`, or that of a task with a known id; what is not given stays as it is.
 
-    What another run has completed stays so. Raises `LedgerError`.
+    What another run has completed stays so. The row's number. Raises `LedgerError`.
     """
     names = [name for name in COLUMNS if row.get(name) is not None]
+    values = [bound(row[name]) for name in names]
+    if number is not None:
+        changes = ", ".join(f"{name} = ?" for name in names if name != "started")
+        condition = "id = ? AND (status IS NOT 'completed' OR ? = 'completed')"
+        changed = [value for name, value in zip(names, values) if name != "started"]
+        with opened(path, write=True) as database:
+            database.execute(
+                f"UPDATE calls SET {changes} WHERE {condition}",  # noqa: S608  # COLUMNS
+                [*changed, number, row.get("status") or "completed"],
+            )
+        return number
+    with opened(path, write=True) as database:
+        database.execute("BEGIN IMMEDIATE")
+        made = insert(database, row)
+        database.execute("COMMIT")
+    return made
+
+
+def insert(database: sqlite3.Connection, row: Mapping[str, Any]) -> int:
+    """Add a row, or complete that of a task with a known id, inside a transaction; its number."""
+    names = [name for name in COLUMNS if row.get(name) is not None]
     kept = ", ".join(f"{name} = excluded.{name}" for name in names if name != "started")
-    statement = (
+    made = database.execute(
         f"INSERT INTO calls ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})"  # noqa: S608  # COLUMNS
         f" ON CONFLICT (gateway, command, task_id) DO UPDATE SET {kept}"
-        " WHERE status IS NOT 'completed' OR excluded.status = 'completed'"
-    )
-    with _opened(path, write=True) as database:
-        database.execute("BEGIN IMMEDIATE")
-        database.execute(statement, [_bound(row[name]) for name in names])
-        database.execute("COMMIT")
+        " WHERE status IS NOT 'completed' OR excluded.status = 'completed'",
+        [bound(row[name]) for name in names],
+    ).lastrowid
+    if row.get("task_id") is not None:
+        task = (row.get("gateway"), row.get("command"), bound(row["task_id"]))
+        found = database.execute("SELECT id FROM calls WHERE (gateway, command, task_id) = (?, ?, ?)", task)
+        made = (found.fetchone() or [made])[0]
+    return int(made or 0)
 
 
 def rows(
-    path: str | None, condition: str, values: tuple[Any, ...] = (), columns: tuple[str, ...] = COLUMNS
+    path: str | None,
+    condition: str,
+    values: tuple[Any, ...] = (),
+    columns: tuple[str, ...] = COLUMNS,
+    table: str = "calls",
 ) -> list[tuple[Any, ...]]:
     """The rows that fit an SQL condition, as tuples of `columns`. Raises `LedgerError`."""
     if path is not None and not os.path.exists(path):
         return []
-    with _opened(path, write=False) as database:
+    with opened(path, write=False) as database:
         database.text_factory = lambda data: data.decode("utf-8", "replace")  # what a hand has damaged is shown so
-        found = database.execute(f"SELECT {', '.join(columns)} FROM calls WHERE {condition}", values)  # noqa: S608  # ours
+        found = database.execute(f"SELECT {', '.join(columns)} FROM {table} WHERE {condition}", values)  # noqa: S608  # ours
         return [tuple(os.fsdecode(cell) if isinstance(cell, bytes) else cell for cell in row) for row in found]
 
 
-def _bound(value: Any) -> Any:
+def bound(value: Any) -> Any:
     """A value for SQLite, which takes no lone surrogates: a path that is not UTF-8 is kept as its bytes."""
     if isinstance(value, str):
         try:
@@ -156,7 +206,7 @@ def _bound(value: Any) -> Any:
 
 
 @contextlib.contextmanager
-def _opened(path: str | None, *, write: bool) -> Any:
+def opened(path: str | None, *, write: bool) -> Any:
     """The database, ready for use. Raises `LedgerError` for all that can go wrong with it."""
     import sqlite3
 

@@ -270,22 +270,8 @@ def extract(source: io.FileIO | io.BytesIO, target: str) -> tuple[dict[str, Any]
         if inside:
             parts[-1].end(cut=True)
         document = object_of(bytes(rest + data))
-        _extract_escaped(document, parts, target)
     except BaseException:
         for made in parts:
             made.discard()
         raise
     return document, parts
-
-
-def _extract_escaped(document: dict[str, Any], parts: list[Part], target: str) -> None:
-    """Images whose key was written with escapes: the JSON parser has seen them, the search for the key has not."""
-    data = document.get("data")
-    for entry in data if isinstance(data, list) else ():
-        encoded = entry.get("b64_json") if isinstance(entry, dict) else None
-        if isinstance(encoded, str) and len(encoded) > 8:
-            part = Part(target)
-            parts.append(part)
-            part.add(encoded.encode("ascii", "replace"))
-            part.end()
-            entry["b64_json"] = str(len(parts) - 1)

@@ -1,19 +1,16 @@
-"""A conversation in a file: read, locked while a run uses it, and rewritten whole or not at all."""
+"""A conversation in a file: read, and rewritten whole or not at all."""
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import json
 import os
 
-from ..errors import CallError, ExitStatus, UsageError
+from ..errors import UsageError
 from ..wire import parse_json
 from . import files
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
     from typing import Any
 
 _WANTED = "--thread takes a JSON file with a list of messages, each with a role"
@@ -75,42 +72,3 @@ def check(path: str) -> None:
 def _check_kind(path: str) -> None:
     if os.path.exists(path) and not os.path.isfile(path):
         raise UsageError(f"{path} is not a regular file, and --thread would make it one")
-
-
-@contextlib.contextmanager
-def locked(path: str, folder: str | None, left: Callable[[], float], sleep: Callable[[float], None]) -> Iterator[None]:
-    """Hold the one lock of a file, so that the second of two runs waits for the first; a killed run holds nothing.
-
-    The lock is in `folder`, a directory of ours; without one there is none. `left` is the time in seconds to wait.
-    Raises `CallError` if it is over.
-    """
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        folder = None
-    if folder is None:
-        yield
-        return
-    name = hashlib.sha256(os.fsencode(os.path.realpath(path))).hexdigest()[:32]
-    try:
-        files.make_private(folder)
-        descriptor = os.open(os.path.join(folder, f"{name}.lock"), os.O_CREAT | os.O_RDWR, 0o600)
-    except OSError:  # without room for a lock, a run alone is still right
-        yield
-        return
-    try:
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                pass
-            except OSError:  # a file system without locks
-                break
-            if left() <= 0:
-                message = f"the time of --max-wait is over, and another run is still using {path}"
-                raise CallError(message, code="max_wait", status=ExitStatus.PENDING)
-            sleep(min(0.05, max(0.0, left())))
-        yield
-    finally:
-        os.close(descriptor)

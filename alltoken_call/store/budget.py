@@ -1,0 +1,119 @@
+"""ALLTOKEN_BUDGET: what may be spent in an hour, a day, a week or a month, and what was spent in it.
+
+The sum and the row of the new run are one transaction, so that runs at the same moment count each other.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from decimal import Decimal
+
+from ..errors import CallError, ExitStatus, UsageError
+from . import ledger
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Callable, Mapping
+    from typing import Any
+
+
+class Budget:
+    """`limit` dollars in each `window`, in local time; the week begins on Monday."""
+
+    def __init__(self, limit: Decimal, window: str) -> None:
+        self.limit = limit
+        self.window = window
+
+    def span(self, now: float) -> tuple[float, float]:
+        """The beginning and the end of the window that `now` is in, in seconds since the epoch."""
+        # Naive, so that a day has its length when summer time changes.
+        local = dt.datetime.fromtimestamp(now)  # noqa: DTZ006
+        if self.window == "hour":
+            begin = now - local.minute * 60 - local.second - local.microsecond / 1e6
+            return begin, begin + 3600
+        day = local.replace(hour=0, minute=0, second=0, microsecond=0, fold=0)
+        if self.window == "day":
+            first, after = day, day + dt.timedelta(days=1)
+        elif self.window == "week":
+            first = day - dt.timedelta(days=day.weekday())
+            after = first + dt.timedelta(days=7)
+        else:
+            first = day.replace(day=1)
+            after = (first + dt.timedelta(days=31)).replace(day=1)
+        return first.timestamp(), after.timestamp()
+
+
+def parse(text: str) -> Budget:
+    """The budget in a text like 5/day. Raises `UsageError`."""
+    match = re.fullmatch(r"\s*([0-9]{1,12}(?:\.[0-9]{1,12})?)/(hour|day|week|month)\s*", text, re.ASCII)
+    if not match:
+        hint = "dollars and a window: ALLTOKEN_BUDGET=5/day, also /hour, /week or /month"
+        raise UsageError("ALLTOKEN_BUDGET cannot be used", code="bad_budget", hint=hint)
+    return Budget(Decimal(match[1]), match[2])
+
+
+def admit(budget: Budget, path: str | None, row: Mapping[str, Any], now: float, warn: Callable[[str], None]) -> int:
+    """Put the row of a new run into the ledger, unless the budget is used up; its number.
+
+    Calls of unknown cost count as the dearest call of the same command and model. Raises `CallError` with status 6 if
+    the budget is used up, and `UsageError` if the ledger cannot tell.
+    """
+    begin, end = budget.span(now)
+    try:
+        with ledger.opened(path, write=True) as database:
+            database.execute("BEGIN IMMEDIATE")
+            spent, unknown, counted = _spent(database, begin)
+            if spent < budget.limit:
+                number: int | None = ledger.insert(database, row)
+                database.execute("COMMIT")
+            else:
+                database.execute("ROLLBACK")
+                number = None
+    except ledger.LedgerError as error:
+        raise UsageError(f"ALLTOKEN_BUDGET is set, and {error}", code="no_ledger") from None
+    if unknown:
+        warn(f"{unknown} call(s) of this {budget.window} are of unknown cost, and counted as ${counted:f}")
+    if number is None:
+        until = dt.datetime.fromtimestamp(end).astimezone()
+        message = (
+            f"${spent:f} of ${budget.limit:f} a {budget.window} are spent; the {budget.window} ends at"
+            f" {until:%Y-%m-%d %H:%M %Z}; nothing was sent"
+        )
+        hint = "raise ALLTOKEN_BUDGET, or wait; `alltoken-call cost --since 1d` shows what was spent"
+        raise CallError(message, code="budget", status=ExitStatus.CREDIT, hint=hint)
+    return number
+
+
+def _spent(database: sqlite3.Connection, begin: float) -> tuple[Decimal, int, Decimal]:
+    """Dollars spent since `begin`, how many calls in it are of unknown cost, and what those were counted as."""
+    total = counted = Decimal(0)
+    unknown: dict[tuple[str, str | None], int] = {}
+    query = "SELECT command, model, cost, source FROM calls WHERE started >= ?"
+    dearest: dict[tuple[str, str | None], Decimal] = {}
+    for command, model, cost, source in database.execute(query, (begin,)):
+        key = (command, model)
+        amount = _amount(cost)
+        if amount is not None:
+            total += amount
+            dearest[key] = max(amount, dearest.get(key, amount))
+        elif source is None:
+            unknown[key] = unknown.get(key, 0) + 1
+    for key, count in unknown.items():
+        if key not in dearest:
+            query = (
+                "SELECT cost FROM calls WHERE command = ? AND model IS ? AND cost > ''"
+                " ORDER BY CAST(cost AS REAL) DESC LIMIT 9"
+            )
+            known = [amount for (cost,) in database.execute(query, key) if (amount := _amount(cost)) is not None]
+            dearest[key] = max(known, default=Decimal(0))
+        counted += count * dearest[key]
+    return total + counted, sum(unknown.values()), counted
+
+
+def _amount(cost: object) -> Decimal | None:
+    """A recorded cost; None if there is none, or if it was damaged by hand."""
+    if isinstance(cost, str) and re.fullmatch(r"[0-9]{1,30}(\.[0-9]{1,60})?", cost, re.ASCII):
+        return Decimal(cost)
+    return None
