@@ -7,19 +7,20 @@ import os
 from .. import config
 from ..errors import CallError, ExitStatus, OutputError, UsageError
 from ..text import one_line
-from . import options
+from . import loop, options
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Callable
     from typing import Any
 
     from ..cli.context import Context
     from ..cli.output import Output
     from ..store.thread import Thread
-    from ..values import Answer
+    from ..values import Answer, Result
 
-FIELDS = ("text", "reasoning", "tool_calls", "finish_reason", "served_model")
+FIELDS = ("text", "reasoning", "tool_calls", "finish_reason", "served_model", "steps")
 HELP = "ask a language model"
 EXAMPLE = 'git diff | alltoken-call chat gpt-5.4-mini "write the commit message"'
 
@@ -42,7 +43,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-a", "--attach", metavar="FILE|URL", action="append", default=[], help="an image to look at; repeatable"
     )
     asking.add_argument("--thread", metavar="FILE", help="a conversation: read, and rewritten with the new turn")
-    asking.add_argument("--tools", metavar="FILE", help="tools that the model may call: a JSON array of definitions")
     tuning = parser.add_argument_group("the answer")
     tuning.add_argument(
         "-t",
@@ -61,6 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="ask for reasoning and show it on stderr; BUDGET is its limit in tokens",
     )
     add_answer_arguments(tuning)
+    loop.add_arguments(parser)
 
 
 def _budget(text: str) -> int:
@@ -80,10 +81,24 @@ def add_answer_arguments(group: argparse._ArgumentGroup) -> None:
     )
 
 
-def run(args: argparse.Namespace, context: Context, output: Output) -> Answer | None:
+def run(args: argparse.Namespace, context: Context, output: Output) -> Result | None:
     """Ask, show, and keep the thread."""
+    return with_thread(args, context, output, _run)
+
+
+def with_thread(
+    args: argparse.Namespace,
+    context: Context,
+    output: Output,
+    run: Callable[[argparse.Namespace, Context, Output], Result | None],
+) -> Result | None:
+    """What `run` returns, while no other run uses the same --thread."""
+    if args.interactive and not context.can_talk():
+        raise UsageError("-i is a conversation in a terminal: stdin and stderr have to be one")
+    if args.resume and not args.thread:
+        raise UsageError("--resume goes on with a conversation: it needs --thread FILE")
     if not args.thread or args.dry_run:
-        return _run(args, context, output)
+        return run(args, context, output)
     from ..store import locks, thread
 
     thread.check(args.thread)
@@ -91,17 +106,17 @@ def run(args: argparse.Namespace, context: Context, output: Output) -> Answer | 
     folder = state and os.path.join(state, "locks")
     try:
         with locks.held(folder, os.path.realpath(args.thread), context.clock.left, context.clock.sleep):
-            return _run(args, context, output)
+            return run(args, context, output)
     except locks.Held:
         message = f"the time of --max-wait is over, and another run is still using {args.thread}"
         raise CallError(message, code="max_wait", status=ExitStatus.PENDING) from None
 
 
-def _run(args: argparse.Namespace, context: Context, output: Output) -> Answer | None:
+def _run(args: argparse.Namespace, context: Context, output: Output) -> Result | None:
     import json  # not for --help
 
-    thread = _thread(args)
-    elsewhere = context.gateway(args).name != "alltoken"
+    thread = read_thread(args)
+    elsewhere = not context.gateway(args).home
     named, words = (None, args.words) if args.model else options.split_model(args.words, elsewhere=elsewhere)
     if not named and not args.model and len(words) == 1:
         lone = options.split_model([*words, "-"], elsewhere=elsewhere)  # a lone model, and the prompt on stdin
@@ -111,19 +126,29 @@ def _run(args: argparse.Namespace, context: Context, output: Output) -> Answer |
     if thread and thread.model and model == thread.model and not (args.model or named):
         output.note("thread", f"model {one_line(model, 60)}")
     body: dict[str, Any] = {"model": model}
-    if args.tools:
-        body["tools"] = _read_tools(args.tools)
-    attached = [_attachment(item) for item in args.attach]
-    text = context.prompt(words, output)
-    messages = list(thread.messages) if thread else []
-    if args.system is not None and not thread:
-        messages.append({"role": "system", "content": args.system})
-    messages.append({"role": "user", "content": [{"type": "text", "text": text}, *attached] if attached else text})
-    body["messages"] = messages
+    running = loop.is_wanted(args)
+    if args.tools and not running:
+        body["tools"] = loop.read_definitions(args.tools)
+    attached = [attachment(item) for item in args.attach]
+    talking = args.interactive or (
+        not args.words and not args.resume and not args.dry_run and context.is_conversation()
+    )
+    text = "" if talking or (args.resume and not words) else context.prompt(words, output)
+    content: Any = [{"type": "text", "text": text}, *attached] if attached else text
     body |= options.given(temperature=args.temperature, max_tokens=args.max_tokens)
     if args.thinking is not None:
         output.thinking = True
         body |= context.dialect(args, output).thinking(args.thinking)
+    if running or talking:
+        attach = attachment if talking else None
+        return loop.run(
+            args, context, output, body, thread, content or None, args.system, command="chat", attach=attach
+        )
+    messages = list(thread.messages) if thread else []
+    if args.system is not None and not thread:
+        messages.append({"role": "system", "content": args.system})
+    messages.append({"role": "user", "content": content})
+    body["messages"] = messages
     answer = send(args, context, output, body, named=named)
     if answer is None:
         return None
@@ -183,31 +208,19 @@ def send(
     return answer
 
 
-def _thread(args: argparse.Namespace) -> Thread | None:
+def read_thread(args: argparse.Namespace) -> Thread | None:
+    """The conversation of --thread, with -s as its system message; None without one."""
     if not args.thread:
         return None
     from ..store.thread import Thread
 
     thread = Thread(args.thread)
-    if args.system is not None:
+    if getattr(args, "system", None) is not None:
         thread.set_system(args.system)
     return thread
 
 
-def _read_tools(path: str) -> list[dict[str, Any]]:
-    from ..store import files
-    from ..wire import parse_json
-
-    try:
-        value = parse_json(files.read_input(path))
-    except ValueError:
-        value = None
-    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
-        raise UsageError(f"{path}: --tools takes a JSON array of tools")
-    return value
-
-
-def _attachment(item: str) -> dict[str, Any]:
+def attachment(item: str) -> dict[str, Any]:
     """An image as a content part: a URL as it is, a local file as a data URL."""
     import base64
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..errors import CallError, UsageError
-from . import chat, options
+from . import chat, loop, options
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from ..cli.context import Context
     from ..cli.output import Output
     from ..gateways.openai import OpenAI
-    from ..values import Answer
+    from ..values import Answer, Result
 
 FIELDS = chat.FIELDS
 HELP = "ask a model that searches the web"
@@ -33,11 +33,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     asking.add_argument(
         "--max-tokens", metavar="N", type=options.positive, default=600, help="limit of the answer (default: 600)"
     )
+    asking.add_argument("--thread", metavar="FILE", help="a conversation with tools: read, and rewritten as it goes on")
     chat.add_answer_arguments(asking)
+    loop.add_arguments(parser)
 
 
-def run(args: argparse.Namespace, context: Context, output: Output) -> Answer | None:
+def run(args: argparse.Namespace, context: Context, output: Output) -> Result | None:
     """Ask with enable_search, and show."""
+    return chat.with_thread(args, context, output, _run)
+
+
+def _run(args: argparse.Namespace, context: Context, output: Output) -> Result | None:
     from ..calls.fallback import family
 
     dialect = context.dialect(args, output)
@@ -50,9 +56,15 @@ def run(args: argparse.Namespace, context: Context, output: Output) -> Answer | 
                 hint=f"models that search: {', '.join(dialect.verified)}",
             )
         _warn(candidate, dialect, output)
-    query = context.prompt(args.words, output)
-    messages = [{"role": "user", "content": query}]
-    body = {"model": model, "messages": messages, **asked, "max_tokens": args.max_tokens}
+    body = {"model": model, **asked, "max_tokens": args.max_tokens}
+    query = "" if args.interactive or (args.resume and not args.words) else context.prompt(args.words, output)
+    if args.thread or args.interactive or loop.is_wanted(args):
+        attach = chat.attachment if args.interactive else None
+        thread = chat.read_thread(args)
+        return loop.run(args, context, output, body, thread, query or None, command="search", attach=attach)
+    if args.tools:
+        body["tools"] = loop.read_definitions(args.tools)
+    body["messages"] = [{"role": "user", "content": query}]
     answer: Answer | None = None
     try:
         answer = chat.send(args, context, output, body, families=dialect.searching, command="search")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 
-from ..errors import UsageError
+from ..errors import OutputError, UsageError
 from ..wire import parse_json
 from . import files
 
@@ -13,6 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+KEPT = 30 * 86400.0  # seconds that an unfinished conversation is kept
 _WANTED = "--thread takes a JSON file with a list of messages, each with a role"
 
 
@@ -26,6 +28,7 @@ class Thread:
     def __init__(self, path: str) -> None:
         self.path = path
         self.model: str | None = None
+        self.is_saved = False
         self.messages: list[dict[str, Any]] = []
         self._document: dict[str, Any] | None = {"model": None, "messages": self.messages}
         _check_kind(path)
@@ -56,11 +59,33 @@ class Thread:
 
     def save(self, model: str) -> None:
         """Rewrite the file; a new one keeps `model`. Raises `OutputError`."""
+        self.is_saved = True
         value: Any = self.messages
         if self._document is not None:
             value = self._document | {"messages": self.messages}
             value["model"] = self.model or value.get("model") or model
         files.replace(self.path, (json.dumps(value, indent=1) + "\n").encode("ascii"))
+
+    def remove(self) -> None:
+        """Remove the file: the conversation has come to its end."""
+        files.discard(self.path)
+
+
+def kept_path(state: str) -> str:
+    """The path of a new conversation among those that are kept in the state directory while they are unfinished.
+
+    Those of ours that are older than 30 days are removed. Raises `OutputError`.
+    """
+    folder = os.path.join(state, "threads")
+    try:
+        files.make_private(folder)
+        for entry in os.scandir(folder):
+            is_ours = re.fullmatch(r"[0-9a-f]{16}\.json", entry.name) and entry.is_file(follow_symlinks=False)
+            if is_ours and entry.stat().st_mtime < os.stat(folder).st_mtime - KEPT:
+                files.discard(entry.path)
+    except OSError as error:
+        raise OutputError(f"cannot write {folder}: {error.strerror}") from None
+    return os.path.join(folder, f"{os.urandom(8).hex()}.json")
 
 
 def check(path: str) -> None:

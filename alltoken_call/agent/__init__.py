@@ -1,0 +1,1 @@
+"""An agent: a model that calls tools, as a library."""

@@ -1,0 +1,131 @@
+"""What happens in a run of an agent, in the order given here.
+
+`name` is what `Agent.on` takes; a handler gets the values of `fields`, in their order.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from decimal import Decimal
+    from typing import Any
+
+    from ..errors import CallError
+    from ..values import Answer
+
+
+class Event:
+    """Something that happened; the subclasses say what."""
+
+    name = ""
+    fields: tuple[str, ...] = ()
+
+    def __init__(self, *values: Any) -> None:
+        for field, value in zip(self.fields, values):
+            setattr(self, field, value)
+
+    def values(self) -> tuple[Any, ...]:
+        """The fields' values, as a handler gets them."""
+        return tuple(getattr(self, field) for field in self.fields)
+
+    def __repr__(self) -> str:
+        about = ", ".join(f"{field}={getattr(self, field)!r}" for field in self.fields)
+        return f"{type(self).__name__}({about})"
+
+
+class UserMessage(Event):
+    """The user's message was added to the conversation."""
+
+    name, fields = "message:user", ("message",)
+    message: dict[str, Any]
+
+
+class ThinkingStart(Event):
+    """The run has begun."""
+
+    name = "thinking:start"
+
+
+class StreamStart(Event):
+    """The model is asked; its answer follows."""
+
+    name = "stream:start"
+
+
+class StreamDelta(Event):
+    """A piece of an answer, and all of it so far."""
+
+    name, fields = "stream:delta", ("text", "so_far")
+    text: str
+    so_far: str
+
+
+class StreamEnd(Event):
+    """An answer is whole."""
+
+    name, fields = "stream:end", ("text",)
+    text: str
+
+
+class ToolCalled(Event):
+    """A tool is called now. `arguments` is None if what the model sent is not an object."""
+
+    name, fields = "tool:call", ("tool", "arguments", "call_id")
+    tool: str
+    arguments: dict[str, Any] | None
+    call_id: str
+
+
+class ToolResulted(Event):
+    """What a call has brought: a text for the model. `ok` and `seconds` say how it went."""
+
+    name, fields = "tool:result", ("tool", "result", "call_id")
+    tool: str
+    result: str
+    call_id: str
+    ok: bool = True
+    seconds: float = 0.0
+
+
+class Step(Event):
+    """A request to the model has ended; its tokens and dollars, None if unknown. `answer` is all that is known."""
+
+    name, fields = "step", ("usage", "cost")
+    usage: dict[str, Any] | None
+    cost: Decimal | None
+    answer: Answer
+
+
+class AssistantMessage(Event):
+    """The model's message was added to the conversation."""
+
+    name, fields = "message:assistant", ("message",)
+    message: dict[str, Any]
+
+
+class Failed(Event):
+    """The run ends with an error, which is raised after this."""
+
+    name, fields = "error", ("error",)
+    error: CallError
+
+
+class ThinkingEnd(Event):
+    """The run has ended, in whatever way; comes once."""
+
+    name = "thinking:end"
+
+
+ALL = (
+    UserMessage,
+    ThinkingStart,
+    StreamStart,
+    StreamDelta,
+    StreamEnd,
+    ToolCalled,
+    ToolResulted,
+    Step,
+    AssistantMessage,
+    Failed,
+    ThinkingEnd,
+)
