@@ -30,22 +30,24 @@ KEY_PATIENCE = 5.0  # seconds that a pipe may take to bring the key
 class Gateway:
     """Where to call, and how it is spoken to there.
 
-    `dialect` is None if it is to be found out. `local`: a known server on this machine, which has no prices.
-    `proxied`: the environment may name proxies. `prefix` begins the names of its variables.
+    `dialect` is None if it is to be found out. `home`: it is AllToken, whose models have names that are known.
+    `local`: a known server on this machine, which has no prices. `proxied`: the environment may name proxies.
+    `prefix` begins the names of its variables.
     """
 
     def __init__(
         self, name: str, root: str, dialect: str | None, *, local: bool = False, proxied: bool = False
     ) -> None:
         self.name = name
+        self.home = name == "alltoken"
         self.root = root
         self.dialect = dialect
         self.local = local
         self.proxied = proxied
-        self.prefix = _prefix(name)
+        self.prefix = prefix_of(name)
 
 
-def _prefix(name: str) -> str:
+def prefix_of(name: str) -> str:
     return "ALLTOKEN_" if name == "alltoken" else f"ALLTOKEN_{name.upper().replace('-', '_')}_"
 
 
@@ -55,7 +57,7 @@ def gateway(environ: Mapping[str, str], name: str | None = None) -> Gateway:
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", name):
         raise UsageError(f"{name!r} cannot be a gateway's name: letters, digits, - and _, beginning with a letter")
     name = name.lower().replace("_", "-")
-    prefix = _prefix(name)
+    prefix = prefix_of(name)
     root, dialect, local = KNOWN.get(name, (None, None, False))
     dialect = environ.get(f"{prefix}DIALECT", "").strip() or dialect
     if dialect not in (None, *DIALECTS):

@@ -89,6 +89,10 @@ class Request:
         self.silence = silence
         self.grace = grace
 
+    def but(self, **changes: Any) -> Request:
+        """The same request with other attributes; this one stays as it is."""
+        return Request(**vars(self) | changes)
+
     def shown(self) -> dict[str, Any]:
         """What --dry-run shows of it."""
         body: dict[str, Any] | None = dict(self.body) if self.body is not None else None
@@ -323,6 +327,8 @@ class Result:
         self.request_id: str | None = None
         self.tried = False
         self.row: int | None = None  # its row in the ledger, once it has one
+        self.recorded = False  # all rows of the run are in the ledger
+        self.resume: str | None = None  # the command that goes on with it
 
     def fields(self) -> dict[str, Any]:
         """The keys of the --json document that are the call's own."""
@@ -353,6 +359,7 @@ class Answer(Result):
         super().__init__(model)
         self.text: str | None = None
         self.reasoning: str | None = None
+        self.echoed = False  # the model wants its reasoning back with the next request
         self.tool_calls: list[dict[str, Any]] = []
         self.finish_reason: str | None = None
         self.served_model: str | None = None

@@ -172,6 +172,7 @@ class Relay(Gateway):
         self.log_off = ""  # "refused": success false; "unwritten": no rows; "missing": no such path
         self.limit = 20  # reads of log and balance, then 429
         self.reads = 0
+        self.monotonic = time.monotonic  # the clock of the tasks
         self.task_lag = 0.0  # seconds in which a new task does not exist
         self.task_end = "completed"  # or failed
         self.task_shape: str | None = None  # A, B, vertex at both paths, or docs (A in the words of the documentation)

@@ -52,6 +52,10 @@ MODELS = {
         "wan2.6-i2v": Model("video", ("0.058",), "0.100"),
         "wan2.6-i2v-flash": Model("video", ("0.0145",), "0.024"),
         "wan2.5-t2v-preview": Model("video", ("0.04",)),
+        "wan2.5-i2v-preview": Model("video", ("0.04",)),
+        "wan2.2-t2v-plus": Model("video", ("0.02",)),
+        "wan2.2-i2v-plus": Model("video", ("0.02",)),
+        "wan2.2-i2v-flash": Model("video", ("0.02",)),
     },
     "openai": {
         "gpt-5.4-mini": Model("text", ("0.20", "1.25")),
@@ -256,7 +260,7 @@ def submit(call: Call) -> None:
     if name == "wan2.6-i2v-flash" and body.get("audio") in (True, "true"):
         times *= 2
     task = f"task_{call.id}" if new else f"video_{call.id}"
-    job = {"id": task, "model": name, "request": body, "files": files, "since": time.monotonic(), "status": "queued"}
+    job = {"id": task, "model": name, "request": body, "files": files, "since": relay.monotonic(), "status": "queued"}
     job |= {"created_at": int(time.time()), "call": call.id, "quota": relay.charge(call, name, times=times)}
     relay.jobs[task] = job
     document = _openai_video(relay, job)
@@ -270,7 +274,7 @@ def submit(call: Call) -> None:
 def _find(call: Call, name: str) -> dict[str, Any] | None:
     """The video, moved on to where it should be by now; answers an error where there is none."""
     relay, job = call.gateway, call.gateway.jobs.get(name)
-    gone = time.monotonic() - job["since"] if job else 0.0
+    gone = relay.monotonic() - job["since"] if job else 0.0
     if job is None or gone < relay.task_lag:
         new = relay.dialect == "new-api"
         call.fail(*((400, "task_not_exist", "task_not_exist") if new else (404, "not_found", "Video not found")))

@@ -147,12 +147,16 @@ class TaskCase(Case):
         return dict(rows[0])
 
     def methods(self) -> list[str]:
-        """The methods of the requests that came, in order."""
-        return [exchange.method for exchange in self.gateway.requests]
+        """The methods of the requests that came, in order, but those for prices."""
+        return [exchange.method for exchange in self.asked_for()]
+
+    def asked_for(self) -> list[Exchange]:
+        """The requests that came, in order, but those for prices."""
+        return [one for one in self.gateway.requests if not one.path.startswith("/api-account/")]
 
     def gets(self) -> list[Exchange]:
         """The polls that came."""
-        return [exchange for exchange in self.gateway.requests if exchange.method == "GET"]
+        return [exchange for exchange in self.asked_for() if exchange.method == "GET"]
 
     def assertHolds(self, path: str, data: bytes) -> None:
         """The file at `path` has these bytes."""

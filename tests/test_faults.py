@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import email.utils
+import functools
 import glob
 import gzip
 import io
@@ -40,7 +41,7 @@ from alltoken_call.cli import main as cli
 from alltoken_call.cli.context import Context
 from alltoken_call.commands import chat, cost, image, models, video
 from alltoken_call.net import clock as net_clock
-from alltoken_call.net import response
+from alltoken_call.net import response, sse
 from alltoken_call.net.chunked import Dechunker
 from alltoken_call.store import files
 
@@ -172,6 +173,15 @@ def after(step, start):
         step(exchange)
 
     return both
+
+
+def megabytes(exchange):
+    """Four of them, of a line that does not end."""
+    for _ in range(4):
+        exchange.chunk(b"x" * (1 << 20))
+
+
+TWO_MEBIBYTES = ((sse.Parser, "__init__", functools.partialmethod(sse.Parser.__init__, limit=2 << 20)),)
 
 
 def then(data, what):
@@ -383,10 +393,11 @@ FAULTS = [
     )),
     Fault("an error before the text", stream(event({"error": {"code": "insufficient_balance", "message": "no"}})), (Row(ASK, 6, 1),)),
     Fault("an odd error inside the stream", stream(event({"error": [KEY, {"x": None}]})), (Row(ASK, 5, 1),)),
-    Fault("a line of 20 MB", after(lambda exchange: [exchange.chunk(b"x" * (1 << 20)) for _ in range(20)], b"data: "), (Row("chat", 3, 1, told="protocol"),)),
-    Fault("a line of 20 MB inside the text", after(lambda exchange: [exchange.chunk(b"x" * (1 << 20)) for _ in range(20)], HI + b"data: "), (
-        Row("chat", 9, 1, r"^Hi\n$", told="protocol"),
-    )),
+    Fault("a line over the limit", after(megabytes, b"data: "), (Row("chat", 3, 1, told="protocol"),), patches=TWO_MEBIBYTES),
+    Fault("a line over the limit inside the text", after(megabytes, HI + b"data: "), (Row("chat", 9, 1, r"^Hi\n$", told="protocol"),), patches=TWO_MEBIBYTES),
+    Fault("a cut line of 4 MB", after(megabytes, b"data: "), (Row("chat", 3, 1, told="connection_lost"),)),
+    Fault("a cut line of 4 MB inside the text", after(megabytes, HI + b"data: "), (Row("chat", 9, 1, r"^Hi\n$", told="connection_lost"),)),
+    Fault("a line of 9 MB", stream(frames("x" * (9 << 20)) + DONE), (Row("chat", 0, 1, r"^x+\n$"),)),
     Fault("a document of 20 MB", reply(200, b'{"data":[{"id":"one","x":"%s"}]}' % (b"x" * (20 << 20))), (Row("models", 0, 1, r"^one\n$"),)),
     # JSON.
     Fault("100,000 brackets", reply(200, DEEP), NOT_AN_ANSWER),

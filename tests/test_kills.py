@@ -302,7 +302,7 @@ class KilledImages(Deaths):
             ("calls.image:_receive", "before", 2),
             ("calls.tasks:poll", "after", 2),
             ("calls.tasks:pause", "before", 2),
-            ("calls.tasks:pause", "after", 2),
+            ("calls.tasks:pause", "after", 3),  # it has asked for prices
         ):
             with self.subTest(where, moment=moment):
                 self.fresh()

@@ -17,9 +17,11 @@ from ..wire import object_of, parse_json, text_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
     from typing import Any
 
     from ..net.response import Response
+    from ..values import Event
     from .client import Client
 
 COST_PATIENCE = 2.0  # seconds after [DONE] in which the cost comment may come
@@ -29,6 +31,26 @@ KEPT = "what arrived was kept; running the command again asks, and pays, anew"
 
 def ask(client: Client, body: dict[str, Any], command: str = "chat", earlier: Answer | None = None) -> Answer:
     """Send one request and emit its answer as it arrives; the answer, with usage and cost.
+
+    The arguments and errors are those of `answering`.
+    """
+    events = answering(client, body, command, earlier)
+    while True:
+        try:
+            client.emit(next(events))
+        except StopIteration as end:
+            answer: Answer = end.value
+            return answer
+        except (CallError, Interrupted) as error:
+            if getattr(events, "gi_frame", None) is None:  # it was raised in there, and has the value with it
+                raise
+            events.throw(error)
+
+
+def answering(
+    client: Client, body: dict[str, Any], command: str = "chat", earlier: Answer | None = None
+) -> Generator[Event, None, Answer]:
+    """Send one request; yields its answer as it arrives, and returns it, with usage and cost.
 
     `body` is the JSON of a chat completion; streamed if its `stream` is true. `command` is chat or search, for the
     ledger; `earlier` the value of a failed attempt of the same run, whose row is used on. Raises `CallError`, with
@@ -47,13 +69,13 @@ def ask(client: Client, body: dict[str, Any], command: str = "chat", earlier: An
             raise client.ended(error, answer, hint=_billed(error)) from None
         try:
             answer.request_id = client.request_id_of(response)
-            reading.read(response)
+            yield from reading.read(response)
         finally:
             response.close()
             reading.fill(answer)
             if answer.cost is UNKNOWN:
                 client.price(answer, client.dialect.header_cost(response.header, answer.usage))
-        warn_of_end(client, answer)
+        yield from warnings_of_end(client, answer)
     except NetError as error:
         if reading.begun:
             message = f"the answer was cut short: {error.message}"
@@ -73,8 +95,8 @@ def _billed(error: NetError) -> str | None:
     return "; ".join(filter(None, ["it may have been answered, and billed", error.hint]))
 
 
-def warn_of_end(client: Client, answer: Answer) -> None:
-    """Warn of an answer that its finish reason calls incomplete, which is whole as far as the protocol goes."""
+def warnings_of_end(client: Client, answer: Answer) -> Iterator[Event]:
+    """A warning of an answer that its finish reason calls incomplete, which is whole as far as the protocol goes."""
     reason = answer.finish_reason
     if reason == "length":
         what = "the answer was stopped by the limit of tokens (finish_reason length): --max-tokens raises it"
@@ -86,7 +108,7 @@ def warn_of_end(client: Client, answer: Answer) -> None:
         what = "the answer is empty"
     else:
         return
-    client.emit(Warned(what))
+    yield Warned(what)
 
 
 class _Reading:
@@ -101,12 +123,14 @@ class _Reading:
         self._understood = False  # at least one frame was of this protocol
         self._unread = 0  # frames that were not understood
         self._text = io.StringIO()
-        self._fresh: list[str] = []  # text that was not emitted yet
+        self._fresh: list[str] = []  # text that was not handed on yet
+        self._events: list[Event] = []  # what else was not handed on yet
         self._reasoning = io.StringIO()
         self._calls: list[_Call] = []
         self._cost = UNKNOWN
         self._answer = Answer("")
         self._error: NetError | None = None
+        self._echoed = False  # the reasoning goes back to the model with the next request
         self._streamed = False
         self._page = False  # a web page came instead
 
@@ -115,10 +139,10 @@ class _Reading:
         """Whether something of the answer arrived that stopping would cut."""
         return bool(self._text.tell() or self._fresh or self._calls)
 
-    def read(self, response: Response) -> None:
-        """Read the answer to its end, emitting text at once. Raises `NetError` if it is not whole."""
+    def read(self, response: Response) -> Iterator[Event]:
+        """Read the answer to its end, handing on text at once. Raises `NetError` if it is not whole."""
         try:
-            self._receive(response)
+            yield from self._receive(response)
         except NetError:
             if not self._is_whole or self._error:
                 raise
@@ -143,37 +167,37 @@ class _Reading:
         done = self._done and self._client.dialect.done_is_whole
         return done or self._answer.finish_reason is not None
 
-    def _receive(self, response: Response) -> None:
+    def _receive(self, response: Response) -> Iterator[Event]:
         parser = sse.Parser()
         first = b""
         while data := response.read():
             if not first and (first := data.lstrip()[:1]) == b"<":
                 self._page = True
-            if (
-                first == b"{" and not self._understood and not self._streamed
-            ):  # not streamed, or a gateway that does not stream
+            if first == b"{" and not self._streamed:  # asked for so, or a gateway that does not stream
                 self._frame(self._client.read(response, data + response.body()).document)
                 self._done = self._understood
-                self._emit_text()
+                yield from self._news()
                 return
             self._streamed = self._streamed or bool(first)
+            too_large: sse.LimitExceeded | None = None
             try:
                 for item in parser.feed(data):
                     self._take(item)
                     if self._restarted:
                         break
             except sse.LimitExceeded as error:
-                raise NetError(str(error), "protocol", sent=True) from None
-            finally:
-                self._emit_text()
+                too_large = error
+            yield from self._news()
+            if too_large is not None:
+                raise NetError(str(too_large), "protocol", sent=True)
             if self._error is not None or self._restarted or (self._done and self._settled):
                 return
             if self._done:
                 response.limit(COST_PATIENCE)
             elif self._answer.finish_reason:
                 response.limit(COST_PATIENCE if self._answer.usage else USAGE_PATIENCE)
-        if comment := parser.close():
-            self._take(comment)
+        if last := parser.close():
+            self._take(last)
 
     def _take(self, item: sse.Event | sse.Comment | sse.Stray) -> None:
         if isinstance(item, sse.Stray):  # an error that a relay writes into the stream as it is
@@ -196,7 +220,7 @@ class _Reading:
                 self._frame(frame)
             else:
                 self._unread += 1
-                self._client.emit(Warned("a frame of the stream is not a JSON object: part of the answer is missing"))
+                self._events.append(Warned("a frame of the stream is not a JSON object: part of the answer is missing"))
 
     def _frame(self, frame: dict[str, Any]) -> None:
         delta = self._client.dialect.delta(frame)
@@ -213,9 +237,11 @@ class _Reading:
             self._fresh.append(delta.text)
         if delta.reasoning:
             self._reasoning.write(delta.reasoning)
-            self._client.emit(Reasoning(delta.reasoning))
+            self._events.append(Reasoning(delta.reasoning))
         for position, piece in enumerate(delta.calls):
             self._call(piece, position)
+        if delta.echoed:
+            self._echoed = True
         answer.finish_reason = answer.finish_reason or delta.finish
         answer.served_model = answer.served_model or delta.model
         answer.request_id = answer.request_id or delta.request_id
@@ -224,12 +250,15 @@ class _Reading:
             if not self._settled and (cost := self._client.dialect.usage_cost(delta.usage)):
                 self._cost = cost
 
-    def _emit_text(self) -> None:
+    def _news(self) -> list[Event]:
+        """What came since the last time: reasoning and warnings, then the text in one piece."""
+        events, self._events = self._events, []
         fresh = "".join(self._fresh)
         self._fresh.clear()
         if fresh:
             self._text.write(fresh)
-            self._client.emit(Text(fresh))
+            events.append(Text(fresh))
+        return events
 
     def _call(self, piece: dict[str, Any], position: int) -> None:
         """Add a piece to the call that it belongs to, by its id, else by its index; else it begins a new one."""
@@ -257,6 +286,7 @@ class _Reading:
         self._fresh.clear()
         answer.text = self._text.getvalue() if self._is_whole or self._text.tell() else None
         answer.reasoning = self._reasoning.getvalue() or None
+        answer.echoed = self._echoed
         in_order = sorted(self._calls, key=lambda call: call.index or 0)
         answer.tool_calls = [call.document() for call in in_order]
         answer.finish_reason = self._answer.finish_reason

@@ -11,7 +11,7 @@ from ..net import retry
 from ..net.clock import Clock
 from ..net.transport import Transport
 from ..text import one_line, redacted
-from ..values import LOCAL, NOTHING, UNKNOWN, Note, Pending, Shield, Trace, Warned
+from ..values import LOCAL, NOTHING, UNKNOWN, Cost, Note, Pending, Shield, Trace, Warned
 from ..wire import object_of
 
 TYPE_CHECKING = False
@@ -20,9 +20,10 @@ if TYPE_CHECKING:
     from typing import Any, TypeVar
 
     from ..config import Gateway
+    from ..gateways.prices import Prices
     from ..net.response import Response
     from ..store.ledger import Ledger
-    from ..values import Cost, Event, Request, Result
+    from ..values import Event, Request, Result
 
     T = TypeVar("T")
 
@@ -44,6 +45,7 @@ class Client:
     the deadline. The dialect of a gateway whose own is not known is found out, and remembered in the ledger.
 
     `tick` is the number of seconds between two `Waiting` events while a task is waited for; infinite: one a poll.
+    `stop`, if there is one, is asked several times a second whether to give up.
     `budget` is what may be spent, like 5/day. `state` is the directory for spools, None if there is none.
     """
 
@@ -60,6 +62,7 @@ class Client:
         state: str | None = None,
         timeout: float | None = None,
         tick: float = math.inf,
+        stop: Callable[[], bool] | None = None,
     ) -> None:
         self.gateway = gateway
         remembered = ledger.dialect(gateway.root) if ledger and gateway.dialect is None else None
@@ -72,8 +75,11 @@ class Client:
         self.shield = shield or Shield()
         self.state = state
         self.tick = tick
-        self._key = key
-        self.transport = Transport(self.clock, key=key, timeout=timeout, proxied=gateway.proxied, on_event=on_event)
+        self.key = key
+        self._prices: dict[str, Prices | None] = {}
+        self.transport = Transport(
+            self.clock, key=key, timeout=timeout, proxied=gateway.proxied, on_event=on_event, stop=stop
+        )
 
     # Requests
 
@@ -117,28 +123,33 @@ class Client:
             while len(body) < LARGEST_ERROR and (data := response.read()):
                 body += data
         response.close()
-        if response.status == 404 and self.dialect.html_is_a_wrong_root and body.lstrip().startswith(b"<"):
-            raise NetError(
-                "a web page answers there (404), not an API",
-                "protocol",
-                http=404,
-                hint=f"{self.gateway.prefix}BASE_URL may not be the root of the API",
-            )
+        if response.status == 404:
+            self.check_root(response, body)
         raise self.dialect.refusal(
             object_of(body),
             response.status,
             request_id=request_id,
             retry_after=self._retry_after(response),
-            secret=self._key,
+            secret=self.key,
         )
+
+    def check_root(self, response: Response, data: bytes) -> None:
+        """Raise `NetError` if an answer, of which `data` is the beginning, is a web page: then no API is there."""
+        if self.dialect.html_is_a_wrong_root and data.lstrip().startswith(b"<"):
+            raise NetError(
+                f"a web page answers there ({response.status}), not an API",
+                "protocol",
+                http=response.status,
+                hint=f"{self.gateway.prefix}BASE_URL may not be the root of the API",
+            )
 
     def _notice(self, response: Response) -> None:
         """Take the dialect from the headers of an answer, and remember it."""
-        relay = response.header("X-Oneapi-Request-Id") or response.header("X-New-Api-Version")
-        if not relay and response.status >= 300:
+        name = gateways.told_by(response.status, response.header)
+        if name is None:
             return
         self._settled = True
-        self.dialect = gateways.dialect(self.gateway, "new-api" if relay else "openai")
+        self.dialect = gateways.dialect(self.gateway, name)
         if self.ledger is not None:
             self.ledger.remember(self.gateway.root, self.dialect.name)
 
@@ -153,15 +164,22 @@ class Client:
 
     def complete(self, body: Mapping[str, Any]) -> Response:
         """The 2xx answer to a completion, unread. A field that the server refuses is left out, once for each."""
+        request = self.dialect.chat(body)
         while True:
             try:
-                return self.open(self.dialect.chat(body))
+                return self.open(request)
             except NetError as error:
-                changed = self.dialect.without_refused(body, error)
-                if changed is None:
-                    raise
-                body, name = changed
-                self.emit(Note("retry", f"the server refuses {name}: asking without it"))
+                request = self.without_refused(request, error)
+
+    def without_refused(self, request: Request, error: NetError) -> Request:
+        """The request without the field that the server has refused, which is told. Raises the error itself if it is
+        about something else."""
+        changed = self.dialect.without_refused(request.body or {}, error)
+        if changed is None:
+            raise error
+        body, name = changed
+        self.emit(Note("retry", f"the server refuses {name}: asking without it"))
+        return request.but(body=body)
 
     def read(self, response: Response, data: bytes | None = None, *, task: bool = False) -> Reply:
         """A JSON answer, read to its end unless `data` has it; a bare list is its `data`.
@@ -170,6 +188,7 @@ class Client:
         object nor a list, or if it is an error in spite of its status.
         """
         data = response.body() if data is None else data
+        self.check_root(response, data)
         document = object_of(b'{"data": %s}' % data if data.lstrip().startswith(b"[") else data)
         return self.check(document, response, task=task)
 
@@ -187,7 +206,7 @@ class Client:
 
     def refusal_in(self, document: dict[str, Any], request_id: str | None, *, otherwise: int = 500) -> NetError:
         """The failure in a document that came with status 200; without a known code it means `otherwise`."""
-        return self.dialect.refusal(document, 0, request_id=request_id, secret=self._key, otherwise=otherwise)
+        return self.dialect.refusal(document, 0, request_id=request_id, secret=self.key, otherwise=otherwise)
 
     def request_id_of(self, response: Response) -> str | None:
         """The request id in an answer's headers, fit to be shown."""
@@ -197,9 +216,9 @@ class Client:
     def _retry_after(self, response: Response) -> float | None:
         return retry.parse_retry_after(response.header("Retry-After"), self.clock.now())
 
-    def clean(self, text: str) -> str:
-        """A remote text for a line: one line of it, without the key."""
-        return one_line(redacted(text, self._key), 200)
+    def clean(self, text: str, limit: int = 200) -> str:
+        """A remote text for a line: one line of at most `limit` characters of it, without the key."""
+        return one_line(redacted(text, self.key), limit)
 
     # Ends
 
@@ -228,13 +247,35 @@ class Client:
         if self.gateway.local and result.cost is UNKNOWN:
             result.cost = LOCAL
 
+    def learn_prices(self, model: str | None, within: float) -> Prices | None:
+        """The prices of a model, asked for once in about `within` seconds; trouble with them is silent."""
+        if model is None or self.gateway.local:
+            return None
+        if model not in self._prices and within > 0:
+            from .models import prices_of
+
+            self._prices[model] = None
+            self._prices[model] = prices_of(self, model, within)
+        return self._prices.get(model)
+
+    def estimate(self, result: Result, count: int = 1, within: float = 5.0) -> Cost | None:
+        """What a result costs by the gateway's prices, for the tokens that it used or for `count` calls; exact, with
+        at least ten places. None if that cannot be known."""
+        found = self.learn_prices(result.model, within)
+        usd = found.estimate(result.usage or {}, count) if found else None
+        if usd is None:
+            return None
+        from ..gateways.prices import places
+
+        return Cost(places(usd, 10), "estimate")
+
     # The ledger
 
-    def admit(self, result: Result, command: str, *, first: bool = False, **fields: Any) -> None:
+    def admit(self, result: Result, command: str, *, first: bool = False, needed: bool = False, **fields: Any) -> None:
         """Ask the budget, if there is one, before anything is sent; `result` gets its row in the ledger then.
 
-        `first`: it gets a row in any case, with more `fields`. Raises `CallError` with status 6 if the budget is used
-        up, and `UsageError` if the ledger cannot tell.
+        `first`: it gets a row in any case, with more `fields`; `needed`: nothing is sent without one. Raises
+        `CallError` with status 6 if the budget is used up, and `UsageError` if the ledger cannot tell.
         """
         result.tried = True
         if self.budget.strip() and not self.gateway.local:
@@ -250,8 +291,16 @@ class Client:
             result.tried = False  # a run that is refused leaves no row
             result.row = budget.admit(limit, path, row, self.clock.now(), lambda text: self.emit(Warned(text)))
             result.tried = True
-        elif first:
+        elif first or needed:
             self.record(result, command=command, **fields)
+        if needed and result.row is None:
+            result.tried = False
+            raise UsageError("the ledger cannot be used, and --once needs it: nothing was sent", code="no_ledger")
+
+    @property
+    def can_look_up(self) -> bool:
+        """Whether costs that are unknown can be learnt later, from the gateway's log."""
+        return self.ledger is not None and self.ledger.works and self.dialect.log() is not None
 
     def record(self, result: Result, **fields: Any) -> None:
         """Put a result into the ledger, with more `fields` of the row; the one place that makes rows."""
@@ -283,7 +332,7 @@ class Client:
                 "status": "unsaved" if unsaved else result.status,
                 "task_id": result.task_id,
             }
-        return row | {name: redacted(value, self._key) for name, value in row.items() if isinstance(value, str)}
+        return row | {name: redacted(value, self.key) for name, value in row.items() if isinstance(value, str)}
 
 
 def status_of_wait(error: NetError) -> ExitStatus:

@@ -14,11 +14,10 @@ from ..net import retry
 from ..net.download import download
 from ..store import files, locks
 from ..store.spool import BESIDE, LARGEST, Part, Spool, extract, name_of, open_left
-from ..values import Note, Piped, Saved, Stored, Warned
+from ..values import UNKNOWN, Note, Piped, Saved, Stored, Warned
 from ..wire import object_of, text_of
 from . import tasks
 from .client import status_of_wait
-from .uploads import upload_all
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,6 +32,8 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
+LONGEST_TEXT = 900  # characters of what a model says beside an image that are shown
+SOON = 0.5  # seconds that prices may take once the image is in its place
 ARRIVAL = 600.0  # seconds that an answer may take from its first byte, whatever --max-wait says
 
 
@@ -56,11 +57,8 @@ def make_image(
         files.check_new(files.numbered(target, wanted), force=force)
     saved = Saved("image", picture.model, target=target, submitted=client.clock.started)
     saved.status = "processing" if client.dialect.at_once else "submitting"
-    client.admit(saved, "image", first=client.dialect.at_once or once, output=tasks.place_of(saved))
-    try:
-        uploads = upload_all(client, client.dialect.image_uploads(picture))
-    except NetError as error:
-        raise client.ended(error, saved) from None
+    client.admit(saved, "image", first=client.dialect.at_once, needed=once, output=tasks.place_of(saved))
+    uploads = tasks.upload(client, client.dialect.image_uploads(picture), saved)
     request = client.dialect.image(picture, key=os.urandom(16).hex(), uploads=uploads)
     if client.dialect.at_once:
         return _make_at_once(client, request, saved, force=force, wanted=wanted)
@@ -92,6 +90,7 @@ def _ask(work: _Work, request: Request) -> None:
     client, saved = work.client, work.saved
 
     def attempt() -> None:
+        work.asked = True
         response = client.once(request)
         saved.request_id = client.request_id_of(response)
         try:
@@ -99,43 +98,58 @@ def _ask(work: _Work, request: Request) -> None:
         finally:
             response.close()
         with work.spool.whole() as file:
+            saved.resumable = work.on_disk = work.spool.path is not None
             document = _take_apart(work, file)
-        if not work.entries:
-            work.spool.drop()
-            client.check(document, response)
-            text = client.dialect.text_beside(document)
-            message = f"the answer has no image{f': {client.clean(text)}' if text else ''}"
-            raise CallError(message, status=ExitStatus.CUT_SHORT, code="no_image")
         client.price(saved, client.dialect.header_cost(response.header, document.get("usage")))
+        if not work.entries:
+            saved.resumable = work.on_disk = False
+            saved.status = "failed"
+            work.spool.drop() if document else work.spool.leave()
+            client.check(document, response)
+            _take_figures(work, document)
+            text = client.clean(client.dialect.text_beside(document), LONGEST_TEXT)
+            message = f"the answer has no image{f': {text}' if text else ''}"
+            raise CallError(message, status=ExitStatus.CUT_SHORT, code="no_image")
+        if work.on_disk:
+            client.shield.check()  # a signal may end the run
         _save(work, document)
 
-    client.repeat(attempt, request)
+    while True:
+        try:
+            client.repeat(attempt, request)
+            return
+        except NetError as error:
+            request = client.without_refused(request, error)
 
 
 def _ended_at_once(work: _Work, error: NetError | CallError | Interrupted) -> CallError:
     """The end of an image that was to come at once: what is not known may be billed, and there is no task to ask."""
     client, saved = work.client, work.saved
-    doubtful = not work.arrived and client.transport.sent
     end = _ended(work, error)
+    if work.arrived or work.on_disk:
+        tasks.record(client, saved)
+        return end
+    doubtful = client.transport.sent
     if isinstance(error, NetError):
         doubtful = doubtful and error.sent and (error.http is None or retry.is_lost(error, ONCE))
-        if doubtful:
-            message = f"it is unknown whether an image was made, and it may be billed: {error.message}"
-            status = ExitStatus.UNKNOWN
-            end = CallError.of(end, message=message, status=status, code="unknown_outcome", hint=client.dialect.doubt)
-    elif doubtful and isinstance(error, Interrupted):
-        end = CallError.of(end, hint=f"an image may have been made, and may be billed: {client.dialect.doubt}")
-    if not work.arrived:
-        saved.status = "unknown" if doubtful else "refused"
-        tasks.record(client, saved)
-    return end
+    saved.status = "unknown" if doubtful else "refused"
+    tasks.record(client, saved)
+    kept = end.hint if work.spool.kept else None
+    if doubtful and isinstance(error, Interrupted):
+        told = f"an image may have been made, and may be billed: {client.dialect.doubt}"
+        return CallError.of(end, hint="; ".join(filter(None, [told, kept])))
+    if doubtful and isinstance(error, NetError):
+        message = f"it is unknown whether an image was made, and it may be billed: {error.message}"
+        hint = "; ".join(filter(None, [client.dialect.doubt, kept]))
+        return CallError.of(end, message=message, status=ExitStatus.UNKNOWN, code="unknown_outcome", hint=hint)
+    return CallError.of(end, status=error.status) if isinstance(error, NetError) else end
 
 
 @contextlib.contextmanager
 def _alive(client: Client, saved: Saved) -> Iterator[None]:
     """Hold the lock of a row while its run lives. Raises `Held` if another run does."""
     folder = client.state and os.path.join(client.state, "locks")
-    with locks.held(folder, f"row-{saved.row}") if folder and saved.row else contextlib.nullcontext():
+    with locks.held(folder, f"row-{saved.row}", brief=True) if folder and saved.row else contextlib.nullcontext():
         yield
 
 
@@ -152,19 +166,18 @@ def collect_at_once(client: Client, saved: Saved, *, force: bool = False) -> Sav
                     for path, url in work.copies:
                         _fetch_copy(work, path, url)
                     return _finish(work)
+                saved.status, saved.resumable = "unknown", False
+                tasks.record(client, saved)
+                message = "the run that asked for this image was killed before it came, and it may be billed"
+                raise CallError(message, status=ExitStatus.UNKNOWN, code="unknown_outcome", hint=client.dialect.doubt)
             except (NetError, CallError, Interrupted) as error:
                 raise _ended(work, error) from None
             finally:
                 work.forget()
     except locks.Held:
+        saved.tried = False  # the row is the other run's
         message = "the run that asks for this image is still waiting for it"
         raise CallError(message, status=ExitStatus.PENDING, code="pending", partial=saved) from None
-    saved.status = "unknown"
-    tasks.record(client, saved)
-    message = "the run that asked for this image was killed before it came, and it may be billed"
-    raise CallError(
-        message, status=ExitStatus.UNKNOWN, code="unknown_outcome", hint=client.dialect.doubt, partial=saved
-    )
 
 
 def collect(client: Client, saved: Saved, *, force: bool = False, wanted: int | None = None) -> Saved:
@@ -205,6 +218,7 @@ class _Work:
         self.spool = Spool([folder for folder in folders if folder], name)
         self.parts: list[Part] = []  # images that are not in their place yet
         self.entries: list[dict[str, str | None]] = []  # what the answer says of its images
+        self.asked = False  # the gateway was asked by this run
         self.arrived = False  # a whole answer has come
         self.misplaced: OSError | None = None  # why the parts do not lie beside the target
         self.on_disk = False  # the whole answer is in a file that a later run finds
@@ -243,6 +257,7 @@ def _look(work: _Work) -> Task:
     client, saved = work.client, work.saved
     request = client.dialect.poll("image", saved.task_id or "", grace=tasks.LATE)
     with client.shield.held(tasks.GRACE):
+        work.asked = True
         response = client.once(request)
         try:
             data = _receive(work, response)
@@ -277,6 +292,7 @@ def _receive(work: _Work, response: Response) -> bytes | None:
     Raises `NetError` if it breaks off; what came is kept.
     """
     data = response.read()
+    work.client.check_root(response, data)
     work.client.shield.firm()
     response.extend(ARRIVAL)
     document = object_of(data)  # if it is an object, it is whole, so that nothing more can come
@@ -340,11 +356,9 @@ def _save(work: _Work, document: dict[str, Any]) -> None:
     saved = work.saved
     saved.status = "completed"
     saved.model = saved.model or text_of(document.get("model"))
-    usage = document.get("usage")
-    saved.usage = usage if isinstance(usage, dict) else None
-    work.client.price(saved, work.client.dialect.usage_cost(saved.usage))
+    _take_figures(work, document)
     if text := work.client.dialect.text_beside(document):
-        work.client.emit(Note("text", work.client.clean(text)))
+        work.client.emit(Note("text", work.client.clean(text, LONGEST_TEXT)))
     parts = {str(number): part for number, part in enumerate(work.parts)}
     for entry, path in zip(work.entries, _paths(work, len(work.entries))):
         part, url = parts.pop(entry["b64_json"] or "", None), entry["url"]
@@ -359,6 +373,12 @@ def _save(work: _Work, document: dict[str, Any]) -> None:
     if not (saved.files or saved.shown or work.copies or work.troubles):
         what = "the task completed without an image"
         work.troubles.append(CallError(what, status=ExitStatus.GONE, code="no_image"))
+
+
+def _take_figures(work: _Work, document: dict[str, Any]) -> None:
+    usage = document.get("usage")
+    work.saved.usage = usage if isinstance(usage, dict) else None
+    work.client.price(work.saved, work.client.dialect.usage_cost(work.saved.usage))
 
 
 def _paths(work: _Work, count: int) -> list[str]:
@@ -449,6 +469,9 @@ def _finish(work: _Work) -> Saved:
     """Finish the record and remove the spool. Raises the first of the troubles."""
     saved, troubles = work.saved, work.troubles
     saved.resumable, saved.status = False, "completed"
+    if saved.cost is UNKNOWN:
+        within = SOON if work.asked else 0.0  # from a spool, nobody is asked
+        saved.cost = work.client.estimate(saved, work.wanted or 1, within) or saved.cost
     tasks.record(work.client, saved)
     # What could not be made an image is kept as it came.
     if not any(trouble.code in ("not_an_image", "no_image") for trouble in troubles):
@@ -456,7 +479,7 @@ def _finish(work: _Work) -> Saved:
     if troubles:
         raise CallError.of(troubles[0], message="; ".join(trouble.message for trouble in troubles), partial=saved)
     came = len(saved.files) + saved.shown
-    if work.wanted not in (None, came):
+    if work.wanted not in (None, came) and (came < work.wanted or work.wanted > 1):  # some models always make four
         work.client.emit(Warned(f"{work.wanted} image(s) were asked for, {came} came"))
     if saved.shown and saved.files:
         work.client.emit(Warned(f"stdout takes one image; kept in {', '.join(saved.files)}"))

@@ -10,6 +10,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from ..gateways.prices import Prices
     from .client import Client
 
 HINT_PATIENCE = 5.0  # seconds that the names in a hint are worth
@@ -58,6 +59,23 @@ def price_entry(client: Client, model: str) -> dict[str, Any]:
         hint = "`alltoken-call models` lists what there is"
         raise CallError(f"the price list does not know {model}", code="unknown_model", hint=hint)
     return found
+
+
+def prices_of(client: Client, model: str, within: float) -> Prices | None:
+    """The prices of a model, asked for once, in about `within` seconds; None if there is trouble, which is not told."""
+    dialect = client.dialect
+    single = dialect.price_entry(model)
+    asked = single or dialect.price_list()
+    try:
+        response = client.once(Request("GET", asked.url, keyed=asked.keyed, repeat=Repeat(), silence=within))
+        response.limit(within)
+        document = client.read(response).document
+    except NetError:
+        return None
+    if single is None:
+        return dialect.prices(dict(dialect.entries(document) or ()).get(model, {}))
+    inner = document.get("data")
+    return dialect.prices(inner if isinstance(inner, dict) else document)
 
 
 def nearest(client: Client, model: str) -> list[str]:

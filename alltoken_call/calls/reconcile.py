@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from .client import Client
 
 LATER = 2.0  # seconds after which a log is read again that does not have the last call yet
-_UNKNOWN = "cost IS NULL AND source IS NULL AND request_id IS NOT NULL"
+_UNKNOWN = "(source IS NULL OR source = 'estimate') AND request_id IS NOT NULL"  # to the gateway's own figure
 
 
 def of_last(client: Client, row: dict[str, Any]) -> Cost | None:

@@ -22,8 +22,10 @@ from __future__ import annotations
 from ..errors import CallError, ExitStatus, Interrupted, NetError
 from ..store import files
 from ..text import inert
-from ..values import UNKNOWN, Submitted, Waiting
+from ..values import NOTHING, UNKNOWN, Submitted, Waiting
 from .client import status_of_wait
+from .reconcile import unit_of
+from .uploads import upload_all
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,12 +33,24 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ..gateways.openai import Task
-    from ..values import Pending, Request
+    from ..values import Pending, Request, Upload
     from .client import Client
 
 GRACE = 2.0  # seconds that a request on its way may still take when a signal comes: it may bring the image
 LATE = 0.4  # the same for a GET when the deadline comes: the command ends within a second of it
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.05, 60.0  # seconds between two polls, whatever the gateway asks for
+
+
+def upload(client: Client, wanted: list[tuple[str, str, Upload]], pending: Pending) -> dict[str, str]:
+    """Upload the files that a task needs; their upload ids by the fields that want them.
+
+    Raises `CallError`: the task has failed before it was submitted, and nothing was bought.
+    """
+    try:
+        return upload_all(client, wanted)
+    except (NetError, CallError, Interrupted) as error:
+        pending.status, pending.cost = "failed", NOTHING
+        raise client.ended(error, pending) from None
 
 
 def submit(client: Client, request: Request, pending: Pending) -> None:
@@ -112,7 +126,7 @@ def record(client: Client, pending: Pending, **fields: Any) -> None:
 
 def place_of(pending: Pending) -> str | None:
     """The absolute path where a result is, or will be, saved; `-` for stdout, None if only a URL is wanted."""
-    target = pending.files[0] if pending.files else pending.target
+    target = pending.files[0] if pending.files and not pending.resumable else pending.target
     return target if target in (None, "-") else files.absolute(target)
 
 
@@ -134,20 +148,27 @@ def poll(client: Client, pending: Pending, attempt: Callable[[], Task]) -> Task:
     try:
         task = client.repeat(look, request, client.dialect.pauses[pending.command])
     except NetError as error:
-        if error.http in (404, 410):
+        if client.dialect.is_gone(error):
             raise _gone(client, pending, error) from None
         status = status_of_wait(error)
         changes = {"code": "pending", "message": _over(pending)} if status is ExitStatus.PENDING else {}
         raise client.ended(error, pending, status=status, **changes) from None
     pending.status = client.clean(inert(task.status))[:60]
     pending.model = pending.model or task.model
-    if task.cost is not UNKNOWN:
-        pending.cost = task.cost
+    take_cost(client, pending, task)
     if task.ended:
         pending.resumable = False
         record(client, pending)
         raise _failed(client, pending, task)
     return task
+
+
+def take_cost(client: Client, pending: Pending, task: Task) -> None:
+    """Put what the gateway says of the task's cost into its value."""
+    if task.cost is not UNKNOWN:
+        client.price(pending, task.cost)
+    elif task.quota is not None:
+        client.price(pending, client.dialect.charge(task.quota, unit_of(client)))
 
 
 def pause(client: Client, pending: Pending, task: Task) -> None:
@@ -156,6 +177,8 @@ def pause(client: Client, pending: Pending, task: Task) -> None:
     seconds = min(max(seconds, SHORTEST_PAUSE), LONGEST_PAUSE)
     clock = client.clock
     until = clock.monotonic() + min(seconds, clock.left())
+    if pending.cost is UNKNOWN:
+        client.learn_prices(pending.model, min(seconds, max(0.1, clock.left())))
     while True:
         client.emit(Waiting(pending.task_id or "", pending.status or "", age(client, pending)))
         left = until - clock.monotonic()
@@ -183,9 +206,9 @@ def _gone(client: Client, pending: Pending, error: NetError) -> CallError:
     hint = error.hint
     if row.get("status") == "completed" and row.get("output") not in (None, "-"):
         hint = f"another run has saved it: {row['output']}"
-    elif error.http == 404:
+    elif error.http != 410:
         hint = "the gateway does not know this task"
-    pending.status = "not_found" if error.http == 404 else "gone"
+    pending.status = "gone" if error.http == 410 else "not_found"
     pending.resumable = False
     pending.tried = bool(row)  # a task that was never ours is not recorded
     if row:

@@ -14,7 +14,6 @@ from ..values import UNKNOWN, Clip, Ready, Stored, Warned
 from ..wire import text_of
 from . import tasks
 from .client import status_of_wait
-from .uploads import upload_all
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,6 +22,9 @@ if TYPE_CHECKING:
     from ..gateways.openai import Task
     from ..values import Film
     from .client import Client
+
+
+SOON = 0.5  # seconds that prices may take once the clip is there
 
 
 def make_video(
@@ -44,11 +46,8 @@ def make_video(
         files.check_new([target], force=force)
     clip = Clip("video", film.model, target=target, submitted=client.clock.started)
     clip.status = "submitting"
-    client.admit(clip, "video", first=once, output=tasks.place_of(clip))
-    try:
-        uploads = upload_all(client, client.dialect.video_uploads(film))
-    except NetError as error:
-        raise client.ended(error, clip) from None
+    client.admit(clip, "video", needed=once, output=tasks.place_of(clip))
+    uploads = tasks.upload(client, client.dialect.video_uploads(film), clip)
     tasks.submit(client, client.dialect.video(film, uploads), clip)
     return clip if detach else collect(client, clip, force=force)
 
@@ -63,6 +62,8 @@ def collect(client: Client, clip: Clip, *, force: bool = False) -> Clip:
             _save(client, clip, clip.target, force=force)
             clip.files = [clip.target]
         clip.resumable = False
+        if clip.cost is UNKNOWN:
+            clip.cost = client.estimate(clip, 1, SOON) or clip.cost
         tasks.record(client, clip)
         if task.document.get("is_expired") is True and clip.target is None:
             client.emit(Warned("the gateway says that this URL has expired"))
@@ -90,7 +91,7 @@ def _fill(client: Client, clip: Clip, task: Task) -> None:
     bill = client.dialect.bill(clip.task_id or "")
     if clip.cost is UNKNOWN and bill is not None:
         with contextlib.suppress(NetError):  # what it cost is not worth the clip
-            client.price(clip, client.dialect.task(client.get(bill).document).cost)
+            tasks.take_cost(client, clip, client.dialect.task(client.get(bill).document))
     clip.expires_at, clip.ttl = task.expires_at, task.ttl
     clip.facts |= task.facts
     if task.url is None:

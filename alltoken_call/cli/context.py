@@ -210,6 +210,32 @@ class Context:
 
         return holds_text(self, output)
 
+    def can_ask(self) -> bool:
+        """Whether somebody can be asked: stderr is a terminal, and there is one to read from."""
+        from .terminal import controlling
+
+        return is_terminal(self.stderr) and controlling() is not None
+
+    def read_message(self) -> str | None:
+        """A message that is typed at a prompt; None if the user leaves."""
+        from .terminal import read_message
+
+        return read_message(is_terminal(self.stdout))
+
+    def can_talk(self) -> bool:
+        """Whether a person types on stdin and sees stderr."""
+        return is_terminal(self.stdin) and is_terminal(self.stderr)
+
+    def is_conversation(self) -> bool:
+        """Whether stdin, stdout and stderr are terminals."""
+        return all(map(is_terminal, (self.stdin, self.stdout, self.stderr)))
+
+    def ask(self, question: str) -> str:
+        """What somebody answers to a question on the controlling terminal; "" if nothing is said."""
+        from .terminal import ask
+
+        return ask(question)
+
     def command_line(self, *words: str) -> str:
         """A command line that runs this program here, as one would type it."""
         import shlex

@@ -124,7 +124,7 @@ def _main(argv: list[str], context: Context) -> int:
     output = Output(context, json_mode="--json" in head, quiet="-q" in head or "--quiet" in head)
     keys = _module(name).FIELDS
     status, result = _ended(name, keys, context, output, lambda: _run(name, head, words, context, output))
-    if result is not None and result.tried and context.made is not None:
+    if result is not None and result.tried and not result.recorded and context.made is not None:
         with contextlib.suppress(Interrupted), context.signals.held():  # the answer is shown
             about = {} if isinstance(result, Pending) else {"command": name}
             context.made.record(result, **about, ended=context.clock.now(), exit_status=status)
@@ -169,13 +169,15 @@ def _ended(
     result, error = _outcome(context, output, run)
     try:
         if result is not None and (error is None or error.status is not ExitStatus.BROKEN_PIPE):
-            tell_money(result, output)
+            tell_money(result, output, later=context.made is not None and context.made.can_look_up)
         if error is not None and error.status is not ExitStatus.BROKEN_PIPE:
             if isinstance(result, Pending) and result.tried and not result.resumable:
                 output.tell_task(result.task_id or "")
             tell_error(error, output)
         if isinstance(result, Pending) and result.resumable:
             output.say(resume_line(result, context))
+        elif result is not None and result.resume:
+            output.say(result.resume)
         broken = error is not None and (error.status is ExitStatus.BROKEN_PIPE or not output.stdout_works)
         if output.json_mode and not output.documented and not broken:
             output.document(document(name, keys, result, error, context, output))

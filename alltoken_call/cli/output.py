@@ -182,9 +182,9 @@ class Output:
 
     def request(self, request: Request | None) -> None:
         """What --dry-run shows: the request, which is not sent; None if there would be none."""
-        shown = {"method": None, "url": None, "body": None}
+        shown: dict[str, Any] = {"method": None, "url": None, "body": None}
         if request is not None:
-            shown = {"method": request.method, "url": request.url, "body": request.body}  # type: ignore[dict-item]
+            shown = request.shown()
         self.document(shown)
 
     def _show(self, text: str) -> None:
@@ -242,6 +242,19 @@ class Output:
         """A meta line; --quiet drops it."""
         if not self.quiet:
             self.say(text)
+
+    def dim(self, text: str) -> None:
+        """A meta line in a faint colour; --quiet drops it."""
+        if not self.quiet:
+            self._clear()
+            self._end_thought()
+            self._emit(f"\x1b[2m{inert(text)}\x1b[0m\n" if self._lively else f"{inert(text)}\n")
+
+    def tell(self, error: CallError) -> None:
+        """The lines of an error that does not end the run."""
+        from .report import tell_error
+
+        tell_error(error, self)
 
     def debug(self, text: str) -> None:
         """A line for --verbose."""

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from .context import Context
     from .output import Output
 
-LIFETIME = 1800.0  # seconds from submit until a task expires
 _COUNTS = {
     "prompt_tokens": "prompt",
     "completion_tokens": "completion",
@@ -28,8 +27,9 @@ _COUNTS = {
 }
 
 
-def tell_money(result: Result, output: Output) -> None:
-    """The lines [usage] and [cost] of a call that may have cost something."""
+def tell_money(result: Result, output: Output, *, later: bool = False) -> None:
+    """The lines [usage] and [cost] of a call that may have cost something; `later`: the gateway's log has what is
+    unknown now."""
     usage = result.usage
     if usage is not None:
         counts = " ".join(f"{name}={usage[key]}" for key, name in _COUNTS.items() if type(usage.get(key)) is int)
@@ -40,7 +40,8 @@ def tell_money(result: Result, output: Output) -> None:
     if result.cost.usd is not None:
         output.note("cost", f"${result.cost.usd} ({result.cost.source})")
     elif result.cost.source != "local":
-        output.note("cost", result.cost.source or "unknown")
+        unknown = "unknown until: alltoken-call cost" if later else "unknown"
+        output.note("cost", result.cost.source or unknown)
 
 
 def tell_error(error: CallError, output: Output) -> None:
@@ -102,19 +103,22 @@ def resume_command(pending: Pending, context: Context) -> str:
 
 
 def resume_line(pending: Pending, context: Context) -> str:
-    """The resume command, and how long it makes sense."""
+    """The resume command, and how long it makes sense where tasks expire."""
+    command = resume_command(pending, context)
+    lifetime = context.made.dialect.lifetime if context.made is not None else None
+    if lifetime is None or pending.task_id is None:
+        return command
     gone = context.clock.now() - pending.submitted
-    left = math.ceil((LIFETIME - max(0.0, gone)) / 60)
-    return f"{resume_command(pending, context)}  # " + (
-        f"the task expires in {left} min" if left > 0 else "the task has expired"
-    )
+    left = math.ceil((lifetime - max(0.0, gone)) / 60)
+    return f"{command}  # " + (f"the task expires in {left} min" if left > 0 else "the task has expired")
 
 
 def facts(clip: Clip) -> str:
     """What is told of a clip, and when its URL expires."""
     known = [(name, value) for name, value in clip.facts.items() if value is not None]
     about = " ".join(f"{name}={one_line(str(value), 40)}" for name, value in known)
-    return f"{about}; the URL expires {_expiry(clip)}".removeprefix("; ")
+    expires = "needs the key" if clip.keyed else f"expires {_expiry(clip)}"
+    return f"{about}; the URL {expires}".removeprefix("; ")
 
 
 def _expiry(clip: Clip) -> str:

@@ -173,6 +173,7 @@ def _last(args: argparse.Namespace, context: Context, output: Output) -> Report:
     from ..calls import reconcile
 
     chosen = context.gateway(args).name if args.gateway else None
+    usual = context.gateway_name(None)
     row = _asked(lambda: sums.last(_path(context), chosen))
     if not row:
         hint = "alltoken-call cost MODEL IN OUT estimates"
@@ -184,18 +185,22 @@ def _last(args: argparse.Namespace, context: Context, output: Output) -> Report:
     usd = prices.figure(row["cost"])
     report.cost = Cost(usd, row["source"] if usd or row["source"] in FREE else None)
     found = None
-    if report.cost.source is None:
+    if report.cost.source in (None, "estimate") and context.dialect(args, output).log() is not None:
         try:
-            report.cost = reconcile.of_last(context.settled(args, output), row) or report.cost
-            if report.cost.source is None and model and row["prompt_tokens"] is not None:
-                found = _prices(args, context, output, model)[1]
+            report.cost = reconcile.of_last(context.client(args, output), row) or report.cost
+        except (CallError, NetError) as error:
+            output.warning(f"the gateway's log was not read: {one_line(error.message, 200)}")
+    if report.cost.source is None and model and row["prompt_tokens"] is not None:
+        try:
+            found = _prices(args, context, output, model)[1]
         except (CallError, NetError) as error:
             output.warning(f"no estimate: {one_line(error.message, 200)}")
     about = {"when": f"{when:%Y-%m-%d %H:%M:%S}", "command": row["command"], "model": model or "unknown"}
-    if row["gateway"] != "alltoken":
+    if row["gateway"] != usual:
         about["gateway"] = row["gateway"]
     if row["exit_status"]:
         about["exit status"] = str(row["exit_status"])
+    found = found if found is not None and found.known else None
     return _show(output, about, (row["prompt_tokens"], row["completion_tokens"]), found, report)
 
 

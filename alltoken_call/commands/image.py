@@ -75,7 +75,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, context: Context, output: Output) -> Saved | None:
     """Make the image, or resume a task that is making one."""
-    saved = _make(args, context, output) if args.resume is None else _resume(args, context, output)
+    if args.once:
+        options.check_once(args, context)
+    if args.once and os.path.lexists(args.out):
+        saved: Saved | None = options.there(args, Saved, "image", output)
+    else:
+        saved = _make(args, context, output) if args.resume is None else _resume(args, context, output)
     if saved is not None:
         with options.showing(saved):
             if args.detach and args.resume is None:
@@ -120,18 +125,23 @@ def _make(args: argparse.Namespace, context: Context, output: Output) -> Saved |
         output.request(dialect.image(picture, uploads=names))
         return None
     target = _target(args, output)
+
+    def make() -> Saved:
+        return make_image(client, picture, target=target, force=args.force, detach=args.detach, once=args.once)
+
     try:
-        saved = make_image(client, picture, target=target, force=args.force, detach=args.detach)
+        if args.once:
+            saved = options.once(args, context, client, Saved, "image", output, make, _collect)
+        else:
+            saved = make()
     except CallError as error:
-        if error.http != 404 or not error.partial.tried or error.partial.task_id:  # it is not about the model
+        if error.http != 404 or not error.partial.tried or error.partial.status != "refused":  # not about the model
             raise
         raise CallError.of(error, hint=options.with_nearest(client, model, error.hint)) from None
     return saved
 
 
 def _resume(args: argparse.Namespace, context: Context, output: Output) -> Saved | None:
-    from ..calls.image import collect, collect_at_once
-
     options.no_words(args, "--resume")
     saved, row = options.take_up(args, context, output, Saved, "image")
     dialect = context.dialect(args, output)
@@ -143,9 +153,16 @@ def _resume(args: argparse.Namespace, context: Context, output: Output) -> Saved
     if saved.files:
         output.note("task", "saved by an earlier run: nothing is left to fetch")
         return saved
-    client = context.client(args, output, keyed=saved.task_id is not None)
     args.out = args.out or row.get("output")
     saved.target = _target(args, output)
+    return _collect(args, context, output, saved)
+
+
+def _collect(args: argparse.Namespace, context: Context, output: Output, saved: Saved) -> Saved:
+    """Go on with an image of an earlier run."""
+    from ..calls.image import collect, collect_at_once
+
+    client = context.client(args, output, keyed=saved.task_id is not None)
     take = collect if saved.task_id is not None else collect_at_once
     return take(client, saved, force=args.force)
 

@@ -14,6 +14,7 @@ from ..errors import CallError, Interrupted, UsageError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from decimal import Decimal
     from typing import Any, TypeVar
 
     from ..calls.client import Client
@@ -109,6 +110,15 @@ def field(text: str) -> tuple[str, Any]:
     return key, parsed
 
 
+def dollars(amount: float | None) -> Decimal | None:
+    """An amount of the command line as an exact number."""
+    if amount is None:
+        return None
+    from decimal import Decimal
+
+    return Decimal(repr(amount))
+
+
 def text(word: str) -> str:
     """A word of argv as the UTF-8 text that it is meant to be, whatever the locale has made of it."""
     try:
@@ -195,6 +205,9 @@ def add_task(parser: argparse.ArgumentParser, default: str) -> argparse._Argumen
     place = parser.add_argument_group("the file")
     place.add_argument("-o", "--out", metavar="PATH", help=default)
     place.add_argument("--force", action="store_true", help="overwrite an existing file")
+    place.add_argument(
+        "--once", action="store_true", help="do nothing if the file of -o exists; go on with a task that was to make it"
+    )
     task = parser.add_argument_group("the task")
     task.add_argument("--detach", action="store_true", help="submit, print the task's id, do not wait for it")
     task.add_argument(
@@ -213,6 +226,15 @@ def check_task_id(task_id: str) -> None:
 
     if not is_task_id(task_id):
         raise UsageError(f"{task_id!r} is not a task's id")
+
+
+def pending_of(row: dict[str, Any], context: Context, kind: type[P], command: str) -> P:
+    """The task that a row of the ledger tells of."""
+    submitted = row.get("started") or context.clock.started
+    pending = kind(command, row.get("model"), target=row.get("output"), submitted=submitted)
+    pending.task_id, pending.status, pending.row = row.get("task_id"), row.get("status"), row.get("id")
+    pending.tried = pending.resumable = True
+    return pending
 
 
 def take_up(
@@ -235,15 +257,60 @@ def take_up(
         raise CallError(f"no unfinished {command} task is on record", code="nothing_to_resume", hint=hint)
     if task_id is not None:
         check_task_id(task_id)
-    pending = kind(
-        command, row.get("model"), target=row.get("output"), submitted=row.get("started") or context.clock.started
-    )
-    pending.task_id, pending.status, pending.row = task_id, row.get("status"), row.get("id")
-    pending.tried = pending.resumable = True
+    pending = pending_of(row, context, kind, command)
+    pending.task_id = task_id
     saved = row.get("output")
     if row.get("status") == "completed" and saved and not args.out and os.path.isfile(saved):
         pending.files, pending.tried, pending.resumable = [saved], False, False
     return pending, row
+
+
+def check_once(args: argparse.Namespace, context: Context) -> None:
+    """Raise `UsageError` if --once does not go with the other options, or without the ledger."""
+    others = {
+        "-n above 1": (getattr(args, "count", None) or 1) > 1,
+        "--force": args.force,
+        "--detach": args.detach,
+        "--resume": args.resume is not None,
+        "--list": getattr(args, "list", False),
+        "--cancel": getattr(args, "cancel", None) is not None,
+    }
+    for name, given in others.items():
+        if given:
+            raise UsageError(f"--once does not go with {name}")
+    if not args.out or args.out == "-" or args.out.endswith(("/", os.sep)) or os.path.isdir(args.out):
+        raise UsageError("--once makes one file exist: it needs -o FILE")
+    if config.ledger_path(context.environ) is None:
+        raise UsageError("--once needs the ledger, which tells what was submitted before", code="no_ledger")
+
+
+def there(args: argparse.Namespace, kind: type[P], command: str, output: Output) -> P:
+    """What --once returns if the file exists: nothing is sent, and it counts whatever it holds."""
+    found = kind(command, None, target=args.out, submitted=0.0)
+    found.files = [args.out]
+    output.note("once", "the file exists: nothing is done")
+    return found
+
+
+def once(
+    args: argparse.Namespace,
+    context: Context,
+    client: Client,
+    kind: type[P],
+    command: str,
+    output: Output,
+    make: Callable[[], P],
+    collect: Callable[[argparse.Namespace, Context, Output, P], P],
+) -> P:
+    """Make the file of -o exist: it is there by now, or an unfinished task is to make it, or it is made."""
+    from ..calls.once import once as once_only
+
+    def resume(row: dict[str, Any]) -> P:
+        args.gateway = row["gateway"]
+        return collect(args, context, output, pending_of(row, context, kind, command))
+
+    found = once_only(client, command, args.out, resume, make)
+    return there(args, kind, command, output) if found is None else found
 
 
 def no_words(args: argparse.Namespace, what: str) -> None:

@@ -84,12 +84,17 @@ def run(args: argparse.Namespace, context: Context, output: Output) -> Result | 
     others = sum((args.resume is not None, args.cancel is not None, args.list))
     if others > 1:
         raise UsageError("--resume, --cancel and --list exclude each other")
+    if args.once:
+        options.check_once(args, context)
     if args.cancel is not None or args.list:
         options.no_words(args, "--cancel or --list")
         return _see_to(args, context, output)
     if args.resume is not None:
         options.no_words(args, "--resume")
-    clip = _make(args, context, output) if args.resume is None else _resume(args, context, output)
+    if args.once and os.path.lexists(args.out):
+        clip: Clip | None = options.there(args, Clip, "video", output)
+    else:
+        clip = _make(args, context, output) if args.resume is None else _resume(args, context, output)
     if clip is not None:
         with options.showing(clip, hint=clip.video_url and f"the clip is at {clip.video_url}"):
             if args.detach and args.resume is None:
@@ -126,10 +131,17 @@ def _make(args: argparse.Namespace, context: Context, output: Output) -> Clip | 
         output.request(dialect.video(film, names))
         return None
     target = _target(args.out)
+
+    def make() -> Clip:
+        return make_video(client, film, target=target, force=args.force, detach=args.detach, once=args.once)
+
     try:
-        clip = make_video(client, film, target=target, force=args.force, detach=args.detach)
+        if args.once:
+            clip = options.once(args, context, client, Clip, "video", output, make, _collect)
+        else:
+            clip = make()
     except CallError as error:
-        if error.http != 404 or not error.partial.tried or error.partial.task_id:  # it is not about the model
+        if error.http != 404 or not error.partial.tried or error.partial.status != "refused":  # not about the model
             raise
         raise CallError.of(error, hint=options.with_nearest(client, model, error.hint)) from None
     return clip
@@ -152,7 +164,6 @@ def _target(out: str | None) -> str | None:
 
 
 def _resume(args: argparse.Namespace, context: Context, output: Output) -> Clip | None:
-    from ..calls.video import collect
     from ..store import files
 
     clip, row = options.take_up(args, context, output, Clip, "video")
@@ -162,11 +173,17 @@ def _resume(args: argparse.Namespace, context: Context, output: Output) -> Clip 
     if clip.files:
         output.note("task", "saved by an earlier run: nothing is left to fetch")
         return clip
-    client = context.settled(args, output)
     clip.target = _target(args.out) if args.out else row.get("output")
     if args.out:
         files.check_new([clip.target or ""], force=args.force)
-    return collect(client, clip, force=args.force)
+    return _collect(args, context, output, clip)
+
+
+def _collect(args: argparse.Namespace, context: Context, output: Output, clip: Clip) -> Clip:
+    """Go on with a clip of an earlier run."""
+    from ..calls.video import collect
+
+    return collect(context.settled(args, output), clip, force=args.force)
 
 
 def _see_to(args: argparse.Namespace, context: Context, output: Output) -> Result | None:

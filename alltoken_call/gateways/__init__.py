@@ -6,6 +6,8 @@ from .openai import OpenAI
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ..config import Gateway
 
 
@@ -15,7 +17,10 @@ def dialect(gateway: Gateway, name: str | None = None) -> OpenAI:
     if name == "alltoken":
         from .alltoken import AllToken
 
-        return AllToken(gateway.root)
+        made = AllToken(gateway.root)
+        if not gateway.home:
+            made.defaults = {}  # another gateway's models are not known
+        return made
     if name == "new-api":
         from .newapi import NewApi
 
@@ -25,3 +30,11 @@ def dialect(gateway: Gateway, name: str | None = None) -> OpenAI:
 
         return OpenRouter(gateway.root)
     return OpenAI(gateway.root)
+
+
+def told_by(status: int, header: Callable[[str], str | None]) -> str | None:
+    """The name of the dialect that an answer to an API call tells of by its headers; None if it tells nothing."""
+    if header("X-Oneapi-Request-Id") or header("X-New-Api-Version"):
+        return "new-api"
+    page = (header("Content-Type") or "").lower().startswith("text/html")  # of whoever answers at a wrong address
+    return None if status >= 300 or page else "openai"

@@ -25,9 +25,7 @@ _VIDEOS = "/v1/videos/generations"
 _LISTS = {"chat": "/v1/models", "image": "/v1/images/models", "video": "/v1/videos/models"}
 _CATALOG = "/api-account/models"
 _ENDINGS = {".mp4": "video", ".mov": "video", ".webm": "video", ".mp3": "audio", ".wav": "audio", ".m4a": "audio"}
-_DONE = ("completed", "succeeded")
 _INPUT, _OUTPUT = ("input_price", "prompt_price"), ("output_price", "completion_price")
-LIFETIME = 1800.0  # seconds from submit until a task expires
 ONE_KEY = Repeat(
     429, 503, lost=True, bare=range(500, 600), latest=50.0
 )  # all attempts fall into the gateway's 60 s of memory
@@ -39,6 +37,7 @@ class AllToken(OpenAI):
     name = "alltoken"
     at_once = False
     html_is_a_wrong_root = False
+    lifetime = 1800.0
     has_list = True
     pauses = {"image": 2.0, "video": 3.0}  # noqa: RUF012
     doubt = "look at the usage page, or for a video at `alltoken-call video --list`, before you run it again"
@@ -237,7 +236,7 @@ class AllToken(OpenAI):
 
     def may_hold_images(self, document: Mapping[str, Any]) -> bool:
         """Whether an answer may be the one that brings the images, whatever it calls its status."""
-        return document.get("status") in _DONE or "data" in document
+        return self.task(document).done or "data" in document
 
     # Uploads
 

@@ -40,6 +40,7 @@ class NewApi(OpenAI):
 
     name = "new-api"
     request_ids = ("X-Oneapi-Request-Id", *OpenAI.request_ids)
+    slugs = dict.fromkeys(_CREDIT, 402) | {"access_denied": 403}
     done_is_whole = False  # [DONE] is sent after a cut, too: a finish reason is the only sign
 
     # Errors
@@ -89,6 +90,10 @@ class NewApi(OpenAI):
         """A poll may be quicker than the relay's own record."""
         return error.code == "task_not_exist" and age < NOT_YET
 
+    def is_gone(self, error: NetError) -> bool:
+        """A task that is unknown is a 400 here."""
+        return error.code == "task_not_exist" or super().is_gone(error)
+
     def bill(self, task_id: str) -> Request:
         """new-api's own form of the task has its quota."""
         return Request("GET", f"{self.root}/v1/video/generations/{segment(task_id)}", repeat=Repeat())
@@ -100,6 +105,12 @@ class NewApi(OpenAI):
 
     def task(self, document: Mapping[str, Any]) -> Task:
         """A task in either shape: OpenAI's, or {"code": "success", "data": {…}} with new-api's own words."""
+        task = self._read_task(document)
+        if task.status == "failed":
+            task.cost, task.quota = NOTHING, None  # it is refunded
+        return task
+
+    def _read_task(self, document: Mapping[str, Any]) -> Task:
         inner = document.get("data")
         if not isinstance(inner, dict) or "status" not in inner:
             return super().task(document)
@@ -111,8 +122,7 @@ class NewApi(OpenAI):
         task = super().task(fields)
         quota = inner.get("quota")
         if type(quota) is int and quota >= 0 and (task.done or task.ended):
-            # A failed task is refunded.
-            task.cost = NOTHING if task.status == "failed" else Cost(dollars_of(quota, UNIT), "gateway")
+            task.quota = quota
         return task
 
     def _finish(self, task: Task) -> None:
@@ -208,6 +218,10 @@ class NewApi(OpenAI):
         data = document.get("data")
         found = data.get("quota_per_unit") if isinstance(data, dict) else None
         return int(found) if isinstance(found, (int, float)) and found >= 1 else UNIT
+
+    def charge(self, quota: int, unit: int) -> Cost:
+        """Quota as dollars."""
+        return Cost(dollars_of(quota, unit), "gateway")
 
     def read_log(self, document: Mapping[str, Any], unit: int) -> dict[str, str]:
         """Dollars by request id: what was used (type 2), less what was given back (type 6)."""

@@ -36,6 +36,15 @@ _STATUSES = {
     410: ExitStatus.GONE,
     429: ExitStatus.RATE_LIMITED,
 }
+_TYPES = {  # of errors, as OpenAI, Anthropic and their relays name them: the HTTP status that each means
+    "invalid_request_error": 400,
+    "authentication_error": 401,
+    "permission_error": 403,
+    "not_found_error": 404,
+    "server_error": 500,
+    "upstream_error": 502,
+    "overloaded_error": 503,
+}
 _PASSING = (408, 425, 429)
 # Finish reasons that say that the answer broke, and those that are known to end a whole one.
 BROKEN = ("error", "network_error", "abort", "aborted", "cancelled", "insufficient_system_resource")
@@ -64,6 +73,7 @@ class Delta:
     usage: dict[str, Any] | None = None
     failed = False  # it tells of an error
     understood = False  # the frame was of this protocol
+    echoed = False  # the reasoning is to come back with the next request
     begins = False  # it begins an answer: it carries the role
     id: str | None = None
 
@@ -82,6 +92,7 @@ class Task:
         usage = document.get("usage")
         self.usage: dict[str, Any] | None = usage if isinstance(usage, dict) else None
         self.cost = UNKNOWN
+        self.quota: int | None = None  # the charge in the gateway's own unit
         self.model = text_of(document.get("model"))
         self.facts: dict[str, Any] = {}
         self.expires_at: str | None = None
@@ -111,6 +122,7 @@ class OpenAI:
     defaults: Mapping[str, str] = {}  # the models to use if neither the command line nor the environment names one
     at_once = True  # an image is the answer to its request; there is no task to wait for
     html_is_a_wrong_root = True  # a web page with status 404 says that the base URL is not the API's
+    lifetime: float | None = None  # seconds from submit until a task expires
     has_list = False  # there is a list of video tasks, and a way to cancel one
     done_is_whole = True  # [DONE] says that the answer is whole
     pauses: Mapping[str, float] = {"image": 2.0, "video": 5.0}  # seconds between two polls
@@ -120,7 +132,7 @@ class OpenAI:
     request_ids: tuple[str, ...] = ("x-request-id", "x-gateway-request-id")  # headers
     hints: Mapping[ExitStatus, str] = _HINTS
     slugs: Mapping[str, int] = {}  # an error's code → the HTTP status that it means, where it comes without one
-    types: Mapping[str, int] = {}
+    types: Mapping[str, int] = _TYPES
 
     def __init__(self, root: str) -> None:
         self.root = root
@@ -154,7 +166,7 @@ class OpenAI:
             texts = (str(value) if type(value) is int else text_of(value) for value in values)
             return next((one_line(redacted(text, secret)) for text in texts if text), None)
 
-        message = field("message") or (one_line(redacted(inner, secret)) if isinstance(inner, str) else None)
+        message = field("message") or one_line(redacted(_reason(places, inner), secret))
         code, type_ = field("code"), field("type")
         meant = http or self.meaning(code, type_) or otherwise
         status = ExitStatus.GATEWAY if meant >= 500 else _STATUSES.get(meant, ExitStatus.REFUSED)
@@ -223,6 +235,7 @@ class OpenAI:
             reasoning = delta.get("reasoning_content") or delta.get("reasoning")
             if isinstance(reasoning, str):
                 found.reasoning = reasoning
+                found.echoed = "reasoning_content" in delta
             calls = delta.get("tool_calls")
             if isinstance(calls, list):
                 found.calls = [call for call in calls if isinstance(call, dict)]
@@ -322,6 +335,10 @@ class OpenAI:
     def unit(self, document: Mapping[str, Any]) -> int:  # noqa: ARG002  # for dialects that have one
         """How much of the gateway's own unit is one dollar, from `status`."""
         return 1
+
+    def charge(self, quota: int, unit: int) -> Cost:
+        """What a task's `quota` is in dollars; `unit` is as in `read_log`."""
+        raise NotImplementedError
 
     def read_log(self, document: Mapping[str, Any], unit: int) -> dict[str, str]:
         """Dollars by request id, from `log`."""
@@ -430,6 +447,10 @@ class OpenAI:
         """Whether a poll's refusal only says that the task, `age` seconds old, is not in the books yet."""
         return False
 
+    def is_gone(self, error: NetError) -> bool:
+        """Whether a poll's refusal says that the gateway does not know the task, or has no result of it any more."""
+        return error.http in (404, 410)
+
     def bill(self, task_id: str) -> Request | None:  # noqa: ARG002  # for dialects that have one
         """Where a finished video's charge is told, if its own answer does not; None if nowhere."""
         return None
@@ -480,6 +501,20 @@ class OpenRouter(OpenAI):
         names = {"left": "limit_remaining", "used": "usage", "granted": "limit"}
         costs = {label: dollars(found.get(name)) for label, name in names.items()}
         return {label: cost.usd if cost else None for label, cost in costs.items()}
+
+
+def _reason(places: list[Mapping[str, Any]], inner: object) -> str:
+    """What an error says, where its message is not a text: the error itself, or pydantic's list of refused fields."""
+    found = [inner] if isinstance(inner, str) else []
+    found += [value for place in places for name in ("message", "detail") if (value := place.get(name))]
+    for value in found:
+        if isinstance(value, str) and value.strip():
+            return value
+        if isinstance(value, (dict, list)):
+            import json
+
+            return json.dumps(value, ensure_ascii=False)
+    return ""
 
 
 def refuse_options(*options: tuple[str, object]) -> None:
@@ -555,6 +590,8 @@ def is_zero(cost: Cost) -> bool:
 def dollars(figure: object) -> Cost | None:
     """The gateway's figure: to the digit if it is a plain decimal string, else as a decimal string; None if it is not
     an amount."""
+    if figure is None:
+        return None
     if isinstance(figure, str) and re.fullmatch(r"[0-9]{1,20}(\.[0-9]{1,30})?", figure):
         return Cost(figure, "gateway")
     from . import prices  # decimal is for those who need it

@@ -82,6 +82,9 @@ class Prices:
             tokens(usage, "prompt_tokens", "input_tokens"),
             tokens(usage, "completion_tokens", "output_tokens"),
         )
+        if prompt is None and completion is not None:  # videos tell the sum instead
+            whole = tokens(usage, "total_tokens")
+            prompt = None if whole is None else max(0, whole - completion)
         if self.input is None or self.output is None or prompt is None or completion is None:
             return None
         details = usage.get("prompt_tokens_details") or usage.get("input_tokens_details")

@@ -130,8 +130,9 @@ def _resolve(host: str, port: int, exchange: Exchange) -> list[Any]:
         done.set()
 
     threading.Thread(target=work, daemon=True).start()
-    if not done.wait(exchange.patience()):
-        raise TimeoutError
+    for seconds in exchange.slices():
+        if done.wait(seconds):
+            break
     if isinstance(found[0], Exception):
         raise found[0]
     addresses: list[Any] = found[0]
@@ -198,8 +199,13 @@ class _Reader(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        self._sock.settimeout(self._exchange.patience())
-        return self._sock.recv_into(buffer)
+        for seconds in self._exchange.slices():
+            self._sock.settimeout(seconds)
+            try:
+                return self._sock.recv_into(buffer)
+            except TimeoutError:
+                continue
+        return 0
 
     def close(self) -> None:
         self._hold.close()

@@ -7,12 +7,13 @@ import http.client
 import math
 import ssl
 
-from ..errors import NetError
+from ..errors import ExitStatus, NetError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+LOOK = 0.2  # seconds between two looks at `stop`
 CONNECT_PATIENCE = 30.0  # seconds to find and reach the server, a proxy's tunnel and TLS included
 
 
@@ -22,8 +23,16 @@ class Exchange:
     `silence` is the longest time in seconds without a byte, `deadline` an instant of `clock`.
     """
 
-    def __init__(self, clock: Callable[[], float], silence: float, deadline: float, host: str | None) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], float],
+        silence: float,
+        deadline: float,
+        host: str | None,
+        stop: Callable[[], bool] | None = None,
+    ) -> None:
         self.clock = clock
+        self.stop = stop  # whether to give up now; asked every `LOOK` seconds, if there is one
         self.silence = silence
         self.deadline = deadline
         self.host = host
@@ -41,6 +50,23 @@ class Exchange:
         if left <= 0:
             raise TimeoutError
         return min(self.silence, left)
+
+    def check(self) -> None:
+        """Raise `NetError` with the code cancelled if the exchange is to be given up."""
+        if self.stop is not None and self.stop():
+            raise NetError("cancelled", "cancelled", sent=self.sent, status=ExitStatus.INTERRUPTED)
+
+    def slices(self) -> Iterator[float]:
+        """The time for one operation in seconds, in slices between which `stop` is asked; at the end TimeoutError."""
+        left = self.patience()
+        until = self.clock() + left
+        while self.stop is not None and left > 0:
+            self.check()
+            yield min(left, LOOK)
+            left = until - self.clock()
+        if self.stop is None:
+            yield left
+        raise TimeoutError
 
     @contextlib.contextmanager
     def mapped(self) -> Iterator[None]:

@@ -86,10 +86,10 @@ class Parser:
                 yield item
         self._check(len(self._tail))
 
-    def close(self) -> Comment | None:
-        """The stream has ended: a comment may lack its line's end, and the cost be in it. An event is dropped."""
-        item = self._line(bytes(self._tail)) if self._tail.startswith(b":") else None
-        return item if isinstance(item, Comment) else None
+    def close(self) -> Comment | Stray | None:
+        """The stream has ended: a comment with the cost, or an error, may lack its line's end. An event is dropped."""
+        item = self._line(bytes(self._tail)) if self._tail else None
+        return None if isinstance(item, Event) else item
 
     def _check(self, size: int) -> None:
         if size > self._limit:

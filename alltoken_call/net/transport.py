@@ -23,16 +23,24 @@ if TYPE_CHECKING:
 
 class Transport:
     """The way to one gateway, and to the addresses that it gives. `timeout` is the longest silence in seconds, None
-    for what each request has."""
+    for what each request has; `stop` tells whether to give up now."""
 
     def __init__(
-        self, clock: Clock, *, key: str, timeout: float | None, proxied: bool, on_event: Callable[[Event], None]
+        self,
+        clock: Clock,
+        *,
+        key: str,
+        timeout: float | None,
+        proxied: bool,
+        on_event: Callable[[Event], None],
+        stop: Callable[[], bool] | None = None,
     ) -> None:
         self._clock = clock
         self._key = key
         self._timeout = timeout
         self._proxied = proxied
         self._on_event = on_event
+        self._stop = stop
         self.sent = False  # a request that can cost something has left
 
     def send(self, request: Request) -> Response:
@@ -49,9 +57,8 @@ class Transport:
             headers["Authorization"] = f"Bearer {self._key}"
         host = urlsplit(request.url).hostname
         deadline = self._clock.deadline + request.grace
-        exchange = Exchange(
-            self._clock.monotonic, min(self._timeout or request.patience, request.silence), deadline, host
-        )
+        silence = min(self._timeout or request.patience, request.silence)
+        exchange = Exchange(self._clock.monotonic, silence, deadline, host, self._stop)
         shown = f"a URL at {host}" if request.secret else request.url
         self._on_event(Trace(f"{request.method} {shown}"))
         started = self._clock.monotonic()

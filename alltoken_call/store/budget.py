@@ -10,7 +10,7 @@ import re
 from decimal import Decimal
 
 from ..errors import CallError, ExitStatus, UsageError
-from . import ledger
+from . import ledger, sums
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class Budget:
         # Naive, so that a day has its length when summer time changes.
         local = dt.datetime.fromtimestamp(now)  # noqa: DTZ006
         if self.window == "hour":
-            begin = now - local.minute * 60 - local.second - local.microsecond / 1e6
+            begin = local.replace(minute=0, second=0, microsecond=0).timestamp()
             return begin, begin + 3600
         day = local.replace(hour=0, minute=0, second=0, microsecond=0, fold=0)
         if self.window == "day":
@@ -88,32 +88,22 @@ def admit(budget: Budget, path: str | None, row: Mapping[str, Any], now: float, 
 
 def _spent(database: sqlite3.Connection, begin: float) -> tuple[Decimal, int, Decimal]:
     """Dollars spent since `begin`, how many calls in it are of unknown cost, and what those were counted as."""
-    total = counted = Decimal(0)
-    unknown: dict[tuple[str, str | None], int] = {}
-    query = "SELECT command, model, cost, source FROM calls WHERE started >= ?"
-    dearest: dict[tuple[str, str | None], Decimal] = {}
-    for command, model, cost, source in database.execute(query, (begin,)):
-        key = (command, model)
-        amount = _amount(cost)
-        if amount is not None:
-            total += amount
-            dearest[key] = max(amount, dearest.get(key, amount))
-        elif source is None:
-            unknown[key] = unknown.get(key, 0) + 1
-    for key, count in unknown.items():
-        if key not in dearest:
-            query = (
-                "SELECT cost FROM calls WHERE command = ? AND model IS ? AND cost > ''"
-                " ORDER BY CAST(cost AS REAL) DESC LIMIT 9"
-            )
-            known = [amount for (cost,) in database.execute(query, key) if (amount := _amount(cost)) is not None]
-            dearest[key] = max(known, default=Decimal(0))
-        counted += count * dearest[key]
-    return total + counted, sum(unknown.values()), counted
+    known = sums.total(database, begin)
+    counted = Decimal(0)
+    if known.unknown:
+        for command, model, count in sums.unknown(database, begin):
+            dearest = _dearest(database, command, model, begin)
+            if dearest is None:  # in the window; else on record
+                dearest = _dearest(database, command, model, 0.0) or Decimal(0)
+            counted = sums.EXACT.add(counted, sums.EXACT.multiply(Decimal(count), dearest))
+    return sums.EXACT.add(known.usd, counted), known.unknown, counted
 
 
-def _amount(cost: object) -> Decimal | None:
-    """A recorded cost; None if there is none, or if it was damaged by hand."""
-    if isinstance(cost, str) and re.fullmatch(r"[0-9]{1,30}(\.[0-9]{1,60})?", cost, re.ASCII):
-        return Decimal(cost)
-    return None
+def _dearest(database: sqlite3.Connection, command: str, model: str | None, begin: float) -> Decimal | None:
+    """The highest known or estimated cost of a command's calls with a model since `begin`."""
+    query = (
+        f"SELECT cost FROM calls WHERE started >= ? AND command = ? AND model IS ? AND {sums.SOUND}"  # noqa: S608  # our own
+        " ORDER BY CAST(cost AS REAL) DESC LIMIT 1"
+    )
+    found = database.execute(query, (begin, command, model)).fetchone()
+    return Decimal(found[0]) if found else None

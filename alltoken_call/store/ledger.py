@@ -188,7 +188,6 @@ def rows(
     if path is not None and not os.path.exists(path):
         return []
     with opened(path, write=False) as database:
-        database.text_factory = lambda data: data.decode("utf-8", "replace")  # what a hand has damaged is shown so
         found = database.execute(f"SELECT {', '.join(columns)} FROM {table} WHERE {condition}", values)  # noqa: S608  # ours
         return [tuple(os.fsdecode(cell) if isinstance(cell, bytes) else cell for cell in row) for row in found]
 
@@ -216,6 +215,8 @@ def opened(path: str | None, *, write: bool) -> Any:
         raise LedgerError(f"the ledger {path} cannot be used: it is not a regular file")
     try:
         with contextlib.closing(_connect(path, write=write)) as database:
+            if not write:  # what a hand has damaged is shown so
+                database.text_factory = lambda data: data.decode("utf-8", "replace")
             yield database
     except (sqlite3.Error, OSError, OverflowError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or error

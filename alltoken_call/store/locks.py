@@ -23,10 +23,13 @@ def held(
     name: str,
     left: Callable[[], float] = lambda: 0.0,
     sleep: Callable[[float], None] = lambda _: None,
+    *,
+    brief: bool = False,
 ) -> Iterator[None]:
     """Hold the lock called `name` in `folder`, a directory of ours; without one there is no lock.
 
-    `left` tells the seconds that may be waited for another run, by `sleep`. Raises `Held`.
+    `left` tells the seconds that may be waited for another run, by `sleep`. `brief`: nobody will want this lock
+    again, and its file is removed. Raises `Held`.
     """
     try:
         import fcntl
@@ -38,7 +41,8 @@ def held(
     hashed = hashlib.sha256(os.fsencode(name)).hexdigest()[:32]
     try:
         files.make_private(folder)
-        descriptor = os.open(os.path.join(folder, f"{hashed}.lock"), os.O_CREAT | os.O_RDWR, 0o600)
+        path = os.path.join(folder, f"{hashed}.lock")
+        descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
     except OSError:  # without room for a lock, a run alone is still right
         yield
         return
@@ -54,6 +58,10 @@ def held(
             if left() <= 0:
                 raise Held
             sleep(min(0.05, max(0.0, left())))
-        yield
+        try:
+            yield
+        finally:
+            if brief:
+                files.discard(path)
     finally:
         os.close(descriptor)

@@ -12,14 +12,15 @@ from alltoken_call.calls.image import make_image
 from alltoken_call.calls.video import make_video
 from alltoken_call.errors import CallError, ExitStatus
 from alltoken_call.net.clock import Clock
-from alltoken_call.values import Reasoning, Stored, Submitted, Text, Waiting
+from alltoken_call.values import Film, Picture, Reasoning, Stored, Submitted, Text, Waiting
 
 from ..gateway import CHAT, COST, DONE, delta, event, frames, refuse, reply, stream
 from ..harness import PYTHON, ROOT, Case
 from ..task_support import GET_IMAGE, GET_VIDEO, IGEN, IMAGE, VGEN, document, entry
 
 BODY = {"model": "gpt-5.4-mini", "messages": [{"role": "user", "content": "hi"}], "stream": True}
-FIELDS = {"model": "gpt-image-2", "prompt": "a fox"}
+FOX = Picture("gpt-image-2", "a fox")
+FILM = Film("seedance-1.5-pro", "a fox")
 CHECK = """
 import sys
 strange = [name for name in sys.modules if name.startswith(("alltoken_call.cli", "alltoken_call.commands", "argparse"))]
@@ -48,7 +49,8 @@ class Programs(Case):
 import os
 from alltoken_call import config
 from alltoken_call.calls import chat, client
-gateway = client.Client(config.gateway(os.environ), key=config.api_key(os.environ))
+gateway = config.gateway(os.environ)
+gateway = client.Client(gateway, key=config.api_key(os.environ, gateway))
 answer = chat.ask(gateway, {"model": "m", "messages": [{"role": "user", "content": "hi"}], "stream": True})
 print(ascii((answer.text, answer.cost.usd, answer.usage["total_tokens"], answer.request_id)))
 """)
@@ -59,8 +61,10 @@ print(ascii((answer.text, answer.cost.usd, answer.usage["total_tokens"], answer.
 import os
 from alltoken_call import config
 from alltoken_call.calls import client, image
-gateway = client.Client(config.gateway(os.environ), key=config.api_key(os.environ))
-saved = image.make_image(gateway, {"model": "gpt-image-2", "prompt": "a fox", "n": 2}, target="fox.png")
+from alltoken_call.values import Picture
+gateway = config.gateway(os.environ)
+gateway = client.Client(gateway, key=config.api_key(os.environ, gateway))
+saved = image.make_image(gateway, Picture("gpt-image-2", "a fox", count=2), target="fox.png")
 print(saved.files, saved.task_id, saved.status, saved.cost.usd)
 """)
         self.assertEqual(out, f"['fox-1.png', 'fox-2.png'] {IGEN} completed None\n")
@@ -77,9 +81,10 @@ class Values(Case):
         self.target = os.path.join(self.folder, "fox.png")
 
     def client(self, max_wait: float = 60.0) -> Client:
+        gateway = config.gateway(self.environ)
         return Client(
-            config.gateway(self.environ),
-            key=config.api_key(self.environ),
+            gateway,
+            key=config.api_key(self.environ, gateway),
             clock=Clock(max_wait=max_wait),
             on_event=self.events.append,
             state=os.path.join(self.folder, "state"),
@@ -99,14 +104,14 @@ class Values(Case):
 
     def test_an_image_emits_its_id_before_anything_else_of_it(self):
         self.gateway.on(GET_IMAGE, reply(200, {"status": "processing", "next_poll_after_ms": 1}), reply(200, DOCUMENT))
-        saved = make_image(self.client(), FIELDS, target=self.target)
+        saved = make_image(self.client(), FOX, target=self.target)
         kinds = [type(one) for one in self.events if isinstance(one, (Submitted, Waiting, Stored))]
         self.assertEqual((kinds[0], kinds[-1]), (Submitted, Stored))
         self.assertIn(Waiting, kinds)
         self.assertEqual((saved.files, saved.status, saved.resumable), ([self.target], "completed", False))
 
     def test_a_detached_image_is_returned_as_soon_as_it_exists(self):
-        saved = make_image(self.client(), FIELDS, target=self.target, detach=True)
+        saved = make_image(self.client(), FOX, target=self.target, detach=True)
         self.assertEqual((saved.task_id, saved.files, saved.resumable), (IGEN, [], True))
         self.assertEqual(self.gateway.count(GET_IMAGE), 0)
 
@@ -130,11 +135,14 @@ class Values(Case):
         self.assertEqual((error.partial.text, error.partial.cost.source), (None, "none"))
 
     def test_the_error_of_a_pending_task_has_its_id_and_what_may_be_resumed(self):
-        for poll, call, task_id in ((GET_IMAGE, make_image, IGEN), (GET_VIDEO, make_video, VGEN)):
+        for poll, call, wanted, task_id in (
+            (GET_IMAGE, make_image, FOX, IGEN),
+            (GET_VIDEO, make_video, FILM, VGEN),
+        ):
             with self.subTest(task_id):
                 self.gateway.tasks.all.clear()
                 self.gateway.on(poll, reply(200, {"id": task_id, "status": "processing"}))
-                error = self.failure(call, self.client(max_wait=0.3), FIELDS, target=self.target)
+                error = self.failure(call, self.client(max_wait=0.3), wanted, target=self.target)
                 self.assertEqual((error.status, error.code), (ExitStatus.PENDING, "pending"))
                 found = error.partial
                 self.assertEqual((found.task_id, found.status, found.resumable), (task_id, "processing", True))
@@ -144,13 +152,13 @@ class Values(Case):
         self.gateway.on(IMAGE, lambda exchange: exchange.reset())
         client = self.client()
         client.clock.sleep = lambda _: None
-        error = self.failure(make_image, client, FIELDS, target=self.target)
+        error = self.failure(make_image, client, FOX, target=self.target)
         self.assertEqual((error.status, error.partial.task_id), (ExitStatus.UNKNOWN, None))
         self.assertEqual((error.partial.tried, error.partial.cost.source), (True, None))
 
     def test_what_is_refused_here_was_not_tried(self):
         self.file("fox.png", b"somebody else's")
-        error = self.failure(make_image, self.client(), FIELDS, target=self.target)
+        error = self.failure(make_image, self.client(), FOX, target=self.target)
         self.assertEqual((error.status, self.gateway.requests), (ExitStatus.CANNOT_WRITE, []))
 
     def test_a_raised_error_is_left_as_it_is_by_those_it_passes(self):

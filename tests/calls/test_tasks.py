@@ -501,7 +501,7 @@ class Polls(TaskCase):
                     self.gateway.on(GET_IMAGE, answer, reply(200, document(entry(png()))))
                     result = self.image("x")
                     self.assertQuietly(0, result)
-                    self.assertEqual(result.sleeps, [2.0])
+                    self.assertEqual([round(seconds, 1) for seconds in result.sleeps], [2.0])
 
     def test_a_hint_that_no_float_holds_ends_nothing(self):
         for number in (b"1e999", b"1" + b"0" * 400, b"-1" + b"0" * 400):
@@ -600,7 +600,7 @@ class Polls(TaskCase):
         self.gateway.on(GET_IMAGE, *[refuse(500, "upstream_error", "tea break")] * 6, normal)
         result = self.image("x")
         self.assertEqual(result.err.count("[retry] 500 upstream_error: waiting "), 6)
-        self.assertEqual(result.sleeps, [2, 2, 2, 3, 6, 6])  # min(8, 0.5·2ⁿ)·0.75, and not before 2 s
+        self.assertEqual([round(seconds, 1) for seconds in result.sleeps], [2, 2, 2, 3, 6, 6])  # min(8, 0.5·2ⁿ)·0.75, and not before 2 s
 
     def test_a_failing_polls_retry_after_is_kept_to_within_bounds(self):
         for value, low, high in (
@@ -623,7 +623,7 @@ class Polls(TaskCase):
         self.gateway.on(GET_IMAGE, *[refuse(409, "image_being_read")] * 3, normal)
         result = self.image("x", "-o", "x.png")
         self.assertQuietly(0, result)
-        self.assertEqual(result.sleeps, [2.0] * 3)
+        self.assertEqual([round(seconds, 1) for seconds in result.sleeps], [2.0] * 3)
         self.assertEqual(result.err.count("[retry] 409 image_being_read: waiting 2 s\n"), 3)
 
     def test_what_no_waiting_mends_ends_it(self):

@@ -67,7 +67,8 @@ class Uploads(TaskCase):
         self.assertQuietly(0, self.edit())
         for one in self.gateway.requests:
             shown = str(one.headers) + one.path + one.query
-            self.assertEqual(self.environ["ALLTOKEN_API_KEY"] in shown, one.method != "PUT")
+            public = one.method == "PUT" or one.path.startswith("/api-account/")
+            self.assertEqual(self.environ["ALLTOKEN_API_KEY"] in shown, not public)
 
     def test_the_upload_url_is_a_secret_also_with_verbose(self):
         for name, url in {
@@ -163,11 +164,24 @@ class Uploads(TaskCase):
                 self.assertEqual((put.headers["Content-Type"], "Content-MD5" in put.headers), ("image/png", True))
 
     def test_a_presign_that_the_gateway_refuses_ends_the_command(self):
-        for code, end in ((400, 1), (401, 4), (402, 6)):
+        for code, end in ((400, 1), (401, 4), (402, 6), (404, 1)):
             self.gateway.requests.clear()
             self.gateway.on(PRESIGN, refuse(code, "no"))
-            self.assertQuietly(end, self.edit())
+            result = self.edit()
+            self.assertQuietly(end, result)
             self.assertEqual(self.methods(), ["POST"])
+            self.assertIn("[cost] none", result.err)
+
+    def test_a_run_whose_upload_failed_has_submitted_nothing_and_left_nothing_to_resume(self):
+        answer = {"upload_url": f"{self.gateway.url}/put", "upload_id": "u", "max_content_length": 1000}
+        for step, end in ((refuse(500, "no"), 5), (reply(200, answer), 2)):
+            for options in ((), ("--once",)):
+                with self.subTest(end, options=options):
+                    self.gateway.on(PRESIGN, step)
+                    self.assertQuietly(end, self.edit(*options))
+                    self.assertQuietly(1, self.image("--resume"))
+        self.gateway.on(PRESIGN, normal)
+        self.assertQuietly(0, self.edit("--once"))
 
     def test_a_source_that_is_no_image_or_cannot_be_read_is_wrong_usage(self):
         self.file("place/text.png", b"<html>")

@@ -26,7 +26,18 @@ input  $/1M:              $0.2000
 output $/1M:              $1.2500
 total cost:            $0.0002188 (estimate)
 """
-FIELDS = ("prompt_tokens", "completion_tokens", "input_price", "output_price", "groups", "calls", "unknown")
+FIELDS = (
+    "prompt_tokens",
+    "completion_tokens",
+    "input_price",
+    "output_price",
+    "groups",
+    "calls",
+    "estimated",
+    "unknown",
+    "rows",
+    "balance",
+)
 
 
 class CostCase(Case):
@@ -162,7 +173,10 @@ class Estimates(CostCase):
             "completion_tokens": 12,
             "groups": None,
             "calls": None,
+            "estimated": None,
             "unknown": None,
+            "rows": None,
+            "balance": None,
         }
         self.assertEqual({name: document[name] for name in expected}, expected)
         self.assertEqual(
@@ -200,6 +214,14 @@ class Estimates(CostCase):
             (" ", "1", "2"),
             ("--since", "7d", "gpt-5.4-mini", "1", "2"),
             ("--by", "model", "gpt-5.4-mini", "1", "2"),
+            ("--calls", "1", "gpt-5.4-mini", "1", "2"),
+            ("--balance", "gpt-5.4-mini", "1", "2"),
+            ("--calls", "1", "--since", "7d"),
+            ("--calls", "--by", "day"),
+            ("--calls", "--balance"),
+            ("--balance", "--since", "7d"),
+            ("--reconcile",),
+            ("--reconcile", "--by", "day"),
         ):
             with self.subTest(argv):
                 self.assertQuietly(2, self.cost(*argv))
@@ -323,12 +345,34 @@ class LastCall(CostCase):
                 document = self.document_of(self.cost("--json", **environ), *FIELDS)
                 self.assertEqual(document["cost"], {"usd": None, "source": None})
 
-    def test_a_call_without_tokens_is_unknown_and_the_catalog_is_not_asked(self):
-        self.gateway.on(CHAT, refuse(402, "insufficient_balance"))
-        self.assertEqual(self.chat("hi").status, 6)
-        self.gateway.requests.clear()
-        self.assertRegex(self.last_line(), r"^total cost: +unknown$")
-        self.assertEqual(self.gateway.requests, [])
+    def test_a_call_without_tokens_is_unknown_or_was_free_and_the_catalog_is_not_asked(self):
+        for step, status, shown, source in (
+            (refuse(402, "insufficient_balance"), 6, "none", "none"),
+            (refuse(500, "upstream_error"), 5, "unknown", None),
+        ):
+            with self.subTest(status):
+                self.gateway.on(CHAT, step)
+                self.assertEqual(self.chat("hi").status, status)
+                self.gateway.requests.clear()
+                self.assertRegex(self.last_line(), rf"^total cost: +{shown}$")
+                document = self.document_of(self.cost("--json"), *FIELDS)
+                self.assertEqual(document["cost"], {"usd": None, "source": source})
+                self.assertEqual(self.gateway.requests, [])
+
+    def test_an_exit_status_that_is_not_0_and_another_gateway_are_told(self):
+        self.put({"cost": "1"})
+        self.assertNotRegex(self.cost().out.decode(), "(?m)^(exit status|gateway):")
+        self.put({"cost": "1", "exit_status": 9, "gateway": "work"})
+        out = self.cost().out.decode()
+        self.assertRegex(out, r"(?m)^exit status: +9$")
+        self.assertRegex(out, r"(?m)^gateway: +work$")
+
+    def test_the_last_call_at_one_gateway_is_found_behind_others(self):
+        self.put({"cost": "1", "gateway": "openai", "model": "a"}, {"cost": "2", "model": "b"})
+        for name, line in (("openai", r"\$1 \(gateway\)$"), ("OpenAI", r"\$1 \("), ("alltoken", r"\$2 \(")):
+            self.assertRegex(self.last_line("--gateway", name), line)
+        self.assertQuietly(1, self.cost("--gateway", "ollama"))
+        self.assertRegex(self.last_line(), r"\$2 \(gateway\)$")
 
     def test_a_figure_of_every_length_that_is_taken_is_shown(self):
         for usd in ("9" * 20 + "." + "9" * 30, "0." + "0" * 29 + "1", "1" + "0" * 19):
@@ -380,7 +424,7 @@ class LastCall(CostCase):
                     self.assertEqual(document["cost"], wanted)
 
     def test_with_no_call_on_record_there_is_nothing_to_show(self):
-        for argv in ((), ("--since", "7d"), ("--by", "day")):
+        for argv in ((), ("--since", "7d"), ("--by", "day"), ("--calls",)):
             with self.subTest(argv):
                 result = self.cost(*argv)
                 self.assertQuietly(1, result)
@@ -393,7 +437,7 @@ class LastCall(CostCase):
         with open(os.path.join(self.folder, "state", "alltoken-call", "ledger.db"), "wb") as file:
             file.write(b"no database" * 99)
         for environ in ({}, {"ALLTOKEN_LEDGER": "off"}):
-            for argv in ((), ("--since", "7d"), ("--by", "day")):
+            for argv in ((), ("--since", "7d"), ("--by", "day"), ("--calls",)):
                 with self.subTest(argv, **environ):
                     result = self.cost(*argv, **environ)
                     self.assertQuietly(1, result)
@@ -458,6 +502,42 @@ class Spent(CostCase):
         self.ask('"0"')
         self.assertEqual(self.last_line("--since", "7d"), "total: $0.000000 (1 call, 0 unknown)")
 
+    def test_an_estimate_is_summed_and_counted_and_never_called_the_gateways_figure(self):
+        self.put({"cost": "1"}, {"cost": "0.5", "source": "estimate", "model": "b"}, {"model": "b"})
+        self.assertEqual(self.last_line("--since", "7d"), "total: $1.500000 (3 calls, 1 estimated, 1 unknown)")
+        lines = self.cost("--since", "7d").out.decode().splitlines()
+        self.assertEqual(lines[0].split()[:4], ["model", "calls", "estimated", "unknown"])
+        document = self.document_of(self.cost("--since", "7d", "--json"), *FIELDS)
+        self.assertEqual(document["cost"], {"usd": "1.500000", "source": "estimate"})
+        self.assertEqual((document["calls"], document["estimated"], document["unknown"]), (3, 1, 1))
+        found = {group["model"]: (group["estimated"], group["usd"]) for group in document["groups"]}
+        self.assertEqual(found, {"gpt-5.4-mini": (0, "1.000000"), "b": (1, "0.500000")})
+
+    def test_what_bought_nothing_counts_as_a_call_and_not_as_unknown(self):
+        self.put({"cost": "1"}, {"source": "none", "exit_status": 6}, {"source": "local", "gateway": "ollama"}, {})
+        self.assertEqual(self.last_line("--since", "7d"), "total: $1.000000 (4 calls, 1 unknown)")
+
+    def test_one_gateway_alone_can_be_asked_for(self):
+        self.put({"cost": "1"}, {"cost": "2", "gateway": "openai"}, {"gateway": "openai"})
+        self.assertEqual(
+            self.last_line("--since", "7d", "--gateway", "OpenAI"), "total: $2.000000 (2 calls, 1 unknown)"
+        )
+        self.assertEqual(
+            self.last_line("--since", "7d", "--gateway", "alltoken"), "total: $1.000000 (1 call, 0 unknown)"
+        )
+        self.assertQuietly(1, self.cost("--since", "7d", "--gateway", "ollama"))
+
+    def test_days_have_a_bar_on_a_terminal_as_long_as_their_share_and_none_in_a_pipe(self):
+        day = self.at("2026-11-01 12:00:00")
+        for days, cost in ((0, "4"), (1, "1"), (2, None)):
+            self.put({"started": day + days * 86400, "cost": cost})
+        lines = self.cost("--by", "day", terminals="out").out.decode().splitlines()
+        self.assertEqual([line.count("█") for line in lines], [0, 20, 5, 0, 0])
+        self.assertNotIn("█", self.cost("--by", "day").out.decode())
+        self.assertNotIn("█", self.cost("--by", "model", terminals="out").out.decode())
+        self.put({"started": day - 86400, "cost": "0"})
+        self.assertEqual(self.cost("--by", "day", terminals="out").out.decode().count("█"), 25)
+
     def test_the_catalog_is_not_asked(self):
         self.ask(None)
         self.gateway.requests.clear()
@@ -475,11 +555,11 @@ class Spent(CostCase):
                 self.put(*({"cost": cost, "model": costs[0]} for cost in costs))
                 self.assertEqual(self.groups("--by", "model")[costs[0]]["usd"], total)
 
-    def test_groups_are_of_a_model_a_command_or_a_day(self):
+    def test_groups_are_of_a_model_a_command_a_gateway_or_a_day(self):
         day = self.at("2026-11-01 12:00:00")
         rows = (
             {"model": "a", "command": "chat", "cost": "1", "prompt_tokens": 10, "completion_tokens": 1},
-            {"model": "b", "command": "chat", "cost": "2", "prompt_tokens": 20},
+            {"model": "b", "command": "chat", "cost": "2", "prompt_tokens": 20, "gateway": "openai"},
             {"model": "b", "command": "search", "started": day - 86400},
             {"model": None, "command": "image", "cost": "4", "started": day - 86400, "completion_tokens": 3},
         )
@@ -494,6 +574,7 @@ class Spent(CostCase):
                 {"chat": ("3.000000", 2, 0, 30, 1), "search": (None, 1, 1, 0, 0), "image": ("4.000000", 1, 0, 0, 3)},
             ),
             ("day", {"2026-10-31": ("4.000000", 2, 1, 0, 3), "2026-11-01": ("3.000000", 2, 0, 30, 1)}),
+            ("gateway", {"alltoken": ("5.000000", 3, 1, 10, 4), "openai": ("2.000000", 1, 0, 20, 0)}),
         ):
             with self.subTest(by):
                 names = ("usd", "calls", "unknown", "prompt_tokens", "completion_tokens")
@@ -621,6 +702,7 @@ class Spent(CostCase):
                 {
                     "model": "gpt-5.4-mini",
                     "calls": 1,
+                    "estimated": 0,
                     "unknown": 0,
                     "prompt_tokens": 3,
                     "completion_tokens": 4,
@@ -630,6 +712,74 @@ class Spent(CostCase):
         )
         self.assertEqual((document["command"], document["model"], document["error"]), ("cost", None, None))
         self.assertEqual((document["input_price"], document["output_price"]), (None, None))
+
+
+class Calls(CostCase):
+    def models(self, *argv: str) -> list[str]:
+        """The models of the listed calls, as text and as JSON."""
+        lines = self.cost("--calls", *argv).out.decode().splitlines()[1:]
+        document = self.document_of(self.cost("--calls", *argv, "--json"), *FIELDS)
+        found = [row["model"] for row in document["rows"]]
+        self.assertEqual([line.split()[3] for line in lines], found)
+        return found
+
+    def test_the_last_calls_are_listed_newest_first(self):
+        self.put(*({"model": f"m-{number}"} for number in range(25)))
+        self.assertEqual(self.models("3"), ["m-24", "m-23", "m-22"])
+        self.assertEqual(self.models(), [f"m-{number}" for number in range(24, 4, -1)])
+        self.assertEqual(len(self.models("999")), 25)
+
+    def test_a_line_has_when_command_model_cost_exit_status_and_the_task_or_the_file(self):
+        now = 1795000000.7
+        self.put(
+            {"started": now, "cost": "0.0000188000", "prompt_tokens": 19, "request_id": "req_1"},
+            {"started": now, "command": "image", "model": None, "task_id": "igen_1", "output": "/tmp/fox.png"},
+            {
+                "started": now,
+                "command": "video",
+                "task_id": "vgen_1",
+                "exit_status": None,
+                "cost": "0.5",
+                "source": "estimate",
+            },
+            {"started": now, "source": "none", "exit_status": 6},
+        )
+        when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(now))
+        lines = self.cost("--calls").out.decode().splitlines()
+        self.assertEqual(
+            [line.removeprefix(when).split() for line in lines[1:]],
+            [
+                ["chat", "gpt-5.4-mini", "none", "6", "-"],
+                ["video", "gpt-5.4-mini", "$0.5", "(estimate)", "-", "vgen_1"],
+                ["image", "-", "unknown", "0", "/tmp/fox.png"],
+                ["chat", "gpt-5.4-mini", "$0.0000188000", "(gateway)", "0", "-"],
+            ],
+        )
+        rows = self.document_of(self.cost("--calls", "--json"), *FIELDS)["rows"]
+        self.assertEqual([set(row) for row in rows], [set(ledger.COLUMNS)] * 4)
+        found = {
+            name: rows[3][name] for name in ("started", "gateway", "cost", "source", "prompt_tokens", "request_id")
+        }
+        self.assertEqual(tuple(found.values()), (now, "alltoken", "0.0000188000", "gateway", 19, "req_1"))
+
+    def test_one_gateway_alone_can_be_asked_for(self):
+        self.put({"model": "a"}, {"model": "b", "gateway": "openai"}, {"model": "c"})
+        self.assertEqual(self.models("--gateway", "openai"), ["b"])
+        self.assertEqual(self.models("1", "--gateway", "alltoken"), ["c"])
+        self.assertQuietly(1, self.cost("--calls", "--gateway", "ollama"))
+
+    def test_names_are_made_inert_and_nobody_is_asked(self):
+        self.put({"model": "a\x1b[31m\nb", "cost": "1"})
+        result = self.cost("--calls", terminals="out")
+        self.assertQuietly(0, result)
+        self.assertNotIn(b"\x1b", result.out)
+        self.assertEqual((len(result.out.splitlines()), self.gateway.requests), (2, []))
+
+    def test_a_count_that_is_not_one_is_status_2(self):
+        self.put({})
+        for count in ("0", "-1", "x", "1.5", "٣", "1_0"):
+            with self.subTest(count):
+                self.assertQuietly(2, self.cost(f"--calls={count}"))
 
 
 if __name__ == "__main__":

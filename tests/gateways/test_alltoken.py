@@ -5,12 +5,15 @@ from __future__ import annotations
 import unittest
 
 from alltoken_call import gateways
+from alltoken_call.config import Gateway
 from alltoken_call.errors import ExitStatus
-from alltoken_call.gateways.alltoken import AllToken, is_task_id, model_id
-from alltoken_call.values import POLLING, READING
+from alltoken_call.gateways.alltoken import AllToken
+from alltoken_call.gateways.openai import is_task_id, model_id
+from alltoken_call.values import POLLING, READING, Film, Picture, Upload
 
 ROOT = "https://x.test"
 SERVER = AllToken(ROOT)
+FILE = Upload("fox.png", b"", "image/png")
 
 
 class Refusals(unittest.TestCase):
@@ -72,6 +75,8 @@ class Costs(unittest.TestCase):
             ({"cost": "0.0000188000", "input_price": "0.2"}, "0.0000188000"),
             ({"cost": 0.25}, "0.25"),
             ({"cost": "0"}, "0"),
+            ({"cost": "0.00", "prompt_tokens": 0, "completion_tokens": 0}, "0.00"),
+            ({"cost": "0.00", "prompt_tokens": 19, "input_price": "0.0", "output_price": "0"}, "0.00"),
             ({"cost": None}, None),
             ({"cost": "free"}, None),
             ({"cost": -1}, None),
@@ -81,6 +86,12 @@ class Costs(unittest.TestCase):
             with self.subTest(figures):
                 cost = SERVER.comment_cost(figures)
                 self.assertEqual(cost and (cost.usd, cost.source), usd and (usd, "gateway"))
+
+    def test_a_cost_of_zero_for_tokens_is_unknown_unless_the_comments_own_prices_are_zero(self):
+        for prices in ({}, {"input_price": "0"}, {"input_price": "0.2", "output_price": "0"}, {"output_price": 0}):
+            with self.subTest(prices):
+                cost = SERVER.comment_cost({"cost": "0.00", "prompt_tokens": 19, "completion_tokens": 0} | prices)
+                self.assertEqual((cost.usd, cost.source), (None, None))
 
 
 class Lists(unittest.TestCase):
@@ -100,8 +111,8 @@ class Lists(unittest.TestCase):
             with self.subTest(document):
                 self.assertIsNone(SERVER.entries(document))
 
-    def test_the_id_stands_under_one_of_four_names_in_this_order(self):
-        entry = {"id": "a", "model_id": "b", "model_path": "c", "name": "d"}
+    def test_the_id_stands_under_one_of_five_names_in_this_order(self):
+        entry = {"id": "a", "model_id": "b", "model_path": "c", "model_name": "e", "name": "d"}
         for name, value in tuple(entry.items()):
             with self.subTest(name):
                 self.assertEqual(model_id(entry), value)
@@ -142,10 +153,16 @@ class Lists(unittest.TestCase):
                     self.assertIs(found, kind == "all" or kind in kinds)
 
 
+def pair(entry):
+    """Input and output price of an entry of the catalog."""
+    found = SERVER.prices(entry)
+    return found.input, found.output
+
+
 class Prices(unittest.TestCase):
     def test_the_catalog_is_public_and_a_model_is_one_segment_of_its_address(self):
         for model, path in ((None, ""), ("a-1", "/a-1"), ("a/b", "/a%2Fb"), ("../x?y", "/..%2Fx%3Fy")):
-            request = SERVER.catalog(model)
+            request = SERVER.price_list() if model is None else SERVER.price_entry(model)
             self.assertEqual((request.method, request.url), ("GET", f"{ROOT}/api-account/models{path}"))
             self.assertFalse(request.keyed)
 
@@ -163,13 +180,15 @@ class Prices(unittest.TestCase):
             {"pricing": "none", "data": {"pricing": None, "input_price": 2, "output_price": 3}},
         ):
             with self.subTest(entry):
-                self.assertEqual(SERVER.prices(entry), (2, 3))
+                self.assertEqual(pair(entry), (2, 3))
 
     def test_a_price_of_zero_is_free_and_a_missing_one_unknown(self):
-        self.assertEqual(SERVER.prices({"input_price": 0, "output_price": "0.0"}), (0, 0))
-        self.assertEqual(SERVER.prices({"input_price": 0}), (0, None))
-        self.assertEqual(SERVER.prices({"output_price": 1, "input_price": None}), (None, 1))
-        self.assertEqual(SERVER.prices({}), (None, None))
+        self.assertEqual(pair({"input_price": 0, "output_price": "0.0"}), (0, 0))
+        self.assertEqual(pair({"input_price": 0}), (0, None))
+        self.assertEqual(pair({"output_price": 1, "input_price": None}), (None, 1))
+        self.assertEqual(pair({}), (None, None))
+        for entry, known in (({"input_price": 0, "output_price": 0}, True), ({"input_price": 0}, False), ({}, False)):
+            self.assertIs(SERVER.prices(entry).known, known)
 
 
 class Tasks(unittest.TestCase):
@@ -259,15 +278,19 @@ class Tasks(unittest.TestCase):
 
     def test_the_images_are_the_objects_of_a_list(self):
         one = {"b64_json": "AAAA"}
-        for data, found in (([one, None, "odd", one], [one, one]), ([], []), (one, []), (None, []), ("x", [])):
+        image = {"b64_json": "AAAA", "url": None}
+        for data, found in (([one, None, "odd", one], [image, image]), ([], []), (one, []), (None, []), ("x", [])):
             with self.subTest(data):
                 self.assertEqual(SERVER.images({"data": data}), found)
         self.assertEqual(SERVER.images({}), [])
+        copy = {"r2_url": "https://x.test/a.png", "url": "https://x.test/b.png"}
+        self.assertEqual(SERVER.images({"data": [copy]}), [{"b64_json": None, "url": "https://x.test/a.png"}])
 
     def test_an_answer_that_may_hold_the_images_is_known_whatever_it_calls_its_status(self):
         for document, may in (
             ({"status": "completed"}, True),
             ({"status": "succeeded"}, True),
+            ({"status": "Completed"}, True),
             ({"status": "odd", "data": None}, True),
             ({"data": []}, True),
             ({"status": "processing"}, False),
@@ -280,9 +303,13 @@ class Tasks(unittest.TestCase):
 
 class Requests(unittest.TestCase):
     def test_an_image_and_an_edit_are_submitted_with_a_key_that_makes_a_repeat_harmless(self):
-        for edit, path in ((False, "/v1/images/generations/async"), (True, "/v1/images/edits")):
-            request = SERVER.image({"prompt": "x"}, key="k-1", edit=edit)
-            self.assertEqual((request.method, request.url, request.body), ("POST", ROOT + path, {"prompt": "x"}))
+        asked = {"model": "m", "prompt": "x", "size": "1024x1024", "quality": "low"}
+        for edit, uploads, path in (
+            ([], {}, "/v1/images/generations/async"),
+            ([FILE], {"image_upload_id": "upl_1"}, "/v1/images/edits"),
+        ):
+            request = SERVER.image(Picture("m", "x", edit=edit), key="k-1", uploads=uploads)
+            self.assertEqual((request.method, request.url, request.body), ("POST", ROOT + path, asked | uploads))
             self.assertEqual((request.headers, request.keyed), ({"Idempotency-Key": "k-1"}, True))
             self.assertTrue(request.repeat.lost)
             # The last attempt, and its silence, end well before the gateway forgets the key.
@@ -290,8 +317,10 @@ class Requests(unittest.TestCase):
             self.assertEqual(request.silence, 20)
 
     def test_a_video_is_submitted_without_one_and_never_twice_in_doubt(self):
-        request = SERVER.video({"model": "m"})
+        request = SERVER.video(Film("m", "x"))
         self.assertEqual((request.method, request.url), ("POST", f"{ROOT}/v1/videos/generations"))
+        asked = {"model": "m", "prompt": "x", "duration": 5, "ratio": "16:9", "resolution": "480p"}
+        self.assertEqual(request.body, asked)
         self.assertEqual((request.headers, request.repeat.lost), ({}, False))
 
     def test_a_task_is_asked_for_as_one_segment_until_the_deadline(self):
@@ -305,18 +334,23 @@ class Requests(unittest.TestCase):
     def test_every_request_goes_to_the_root_with_the_key_but_those_for_the_public_list(self):
         for request in (
             SERVER.chat({}),
-            SERVER.image({}, key="k", edit=True),
-            SERVER.video({}),
+            SERVER.image(Picture("m", "x", edit=[FILE]), key="k"),
+            SERVER.video(Film("m", "x")),
             SERVER.videos(),
             SERVER.poll("image", "x"),
             SERVER.cancel("x"),
             SERVER.presign({}),
-            SERVER.catalog(),
+            SERVER.price_list(),
+            SERVER.price_entry("m"),
+            *SERVER.model_lists("all"),
         ):
             with self.subTest(request.url):
                 self.assertTrue(request.url.startswith(f"{ROOT}/"))
                 self.assertIs(request.keyed, "/v1/" in request.url)
 
     def test_it_is_found_by_its_name(self):
-        dialect = gateways.dialect("alltoken", ROOT)
-        self.assertEqual((type(dialect), dialect.name, dialect.root), (AllToken, "alltoken", ROOT))
+        for name, dialect in (("alltoken", "alltoken"), ("work", "alltoken")):
+            found = gateways.dialect(Gateway(name, ROOT, dialect))
+            self.assertEqual((type(found), found.name, found.root), (AllToken, "alltoken", ROOT))
+        found = gateways.dialect(Gateway("work", ROOT, None), "alltoken")  # as it was found out
+        self.assertEqual((type(found), found.root), (AllToken, ROOT))

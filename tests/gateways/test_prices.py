@@ -124,9 +124,70 @@ class Totals(unittest.TestCase):
             ((10**15 + 1, 1), ("0.123456789012345678901234567", "0"), "123456789.012345802358023579345678901234567"),
         ):
             with self.subTest(tokens):
-                total = prices.total(tokens, tuple(map(Decimal, per_million)))
-                self.assertEqual(total, Decimal(dollars))
-                self.assertNotIn("E", prices.plain(total))
+                found = prices.Prices(*map(Decimal, per_million))
+                for sides in (("prompt_tokens", "completion_tokens"), ("input_tokens", "output_tokens")):
+                    total = found.estimate(dict(zip(sides, tokens)))
+                    self.assertEqual(total, Decimal(dollars))
+                    self.assertNotIn("E", prices.plain(total))
+
+    def test_without_both_prices_or_both_counts_the_total_is_unknown_and_never_zero(self):
+        two, counts = Decimal(2), {"prompt_tokens": 19, "completion_tokens": 12}
+        for found in (prices.Prices(), prices.Prices(two), prices.Prices(None, two), prices.Prices(cached=two)):
+            self.assertIsNone(found.estimate(counts))
+            self.assertFalse(found.known)
+        self.assertTrue(prices.Prices(two, two).known)
+        for usage in (
+            {},
+            {"prompt_tokens": 19},
+            {"prompt_tokens": "19", "completion_tokens": 12},
+            counts | {"prompt_tokens": -1},
+            counts | {"completion_tokens": True},
+            counts | {"completion_tokens": 1 << 63},
+        ):
+            with self.subTest(usage):
+                self.assertIsNone(prices.Prices(two, two).estimate(usage))
+
+    def test_tokens_with_a_price_of_their_own_are_not_counted_twice(self):
+        one, ten = Decimal(1), Decimal(10)
+        for own, name, details in (
+            ("cached", "cached_tokens", "prompt_tokens_details"),
+            ("cached", "cached_tokens", "input_tokens_details"),
+            ("created", "cached_creation_tokens", "prompt_tokens_details"),
+            ("created", "cache_creation_tokens", "prompt_tokens_details"),
+            ("created", "cache_write_tokens", "prompt_tokens_details"),
+            ("image", "image_tokens", "input_tokens_details"),
+        ):
+            for count, dollars in (
+                (0, "500"),
+                (40, "140"),
+                (50, "50"),
+                (60, "50"),
+                (-1, "500"),
+                ("40", "500"),
+                (None, "500"),
+            ):
+                with self.subTest(own, details=details, count=count):
+                    usage = {"prompt_tokens": 50, "completion_tokens": 0, details: {name: count}}
+                    found = prices.Prices(ten, one, **{own: one})
+                    self.assertEqual(found.estimate(usage).scaleb(6), Decimal(dollars))
+                    self.assertEqual(prices.Prices(ten, one).estimate(usage).scaleb(6), 500)
+        usage = {
+            "prompt_tokens": 50,
+            "completion_tokens": 2,
+            "prompt_tokens_details": {"cached_tokens": 20, "cache_write_tokens": 20, "image_tokens": 20},
+        }
+        found = prices.Prices(ten, Decimal(1000), cached=one, created=Decimal(2), image=Decimal(3))
+        self.assertEqual(found.estimate(usage).scaleb(6), 2000 + 20 + 40 + 30)
+        for odd in (None, [], "x", 7):
+            usage = {"prompt_tokens": 50, "completion_tokens": 0, "prompt_tokens_details": odd}
+            self.assertEqual(found.estimate(usage).scaleb(6), 500)
+
+    def test_a_price_per_call_counts_calls_and_not_tokens(self):
+        for price, count, dollars in (("0.04", 1, "0.04"), ("0.027", 4, "0.108"), ("0", 3, "0")):
+            found = prices.Prices(call=Decimal(price))
+            self.assertEqual(found.estimate({"input_tokens": 7, "output_tokens": 9}, count), Decimal(dollars))
+            self.assertTrue(found.known)
+        self.assertEqual(prices.Prices(call=Decimal("0.04")).estimate({}), Decimal("0.04"))
 
     def test_places_are_at_least_so_many_and_never_too_few(self):
         for value, least, shown in (

@@ -207,7 +207,7 @@ class Cuts(Case):
         for data, largest, status, told in (
             (b'[{"id": "one"}]', 99, 0, "1 model"),
             (b' \n[{"id": "one"}]', 99, 0, "1 model"),
-            (b"<html>", 99, 3, r"\(200\) is not a JSON object\nrequest_id: req_raw\n.*base URL"),
+            (b"<html>", 99, 3, r"\(200\) is not a JSON object\nrequest_id: req_raw\n.*BASE_URL"),
             (b"[1, 2", 99, 3, "is not a JSON object"),
             (b'[{"id": "one"}]', 15, 0, "1 model"),
             (b'[{"id": "one"}]', 14, 3, "larger than 14 bytes"),

@@ -6,7 +6,8 @@ import math
 import unittest
 
 from alltoken_call.errors import NetError
-from alltoken_call.gateways.alltoken import NEVER_TWICE, ONE_KEY
+from alltoken_call.gateways.alltoken import ONE_KEY
+from alltoken_call.gateways.openai import ONE_ATTEMPT
 from alltoken_call.net import retry
 from alltoken_call.net.clock import Clock
 from alltoken_call.values import DOWNLOADING, POLLING, READING, UNANSWERED, Repeat
@@ -149,7 +150,7 @@ class Repeats(unittest.TestCase):
             (refused(0), (1, False), (1, False), (1, False), (1, False)),
             (refused(0, enveloped=False), (1, False), (1, False), (1, False), (1, False)),
         )
-        policies = {"chat": UNANSWERED, "reading": READING, "image": ONE_KEY, "video": NEVER_TWICE}
+        policies = {"chat": UNANSWERED, "reading": READING, "image": ONE_KEY, "video": ONE_ATTEMPT}
         for failure, *expected in table:
             for (name, policy), (attempts, sent) in zip(policies.items(), expected):
                 with self.subTest(name, failure=(failure.code, failure.http, failure.enveloped)):

@@ -35,8 +35,10 @@ def parse(*reads: bytes, limit: int = sse.LIMIT) -> list[tuple]:
     return [seen(item) for read in reads for item in parser.feed(read)]
 
 
-def seen(item: "sse.Event | sse.Comment") -> tuple:
-    return ("comment", item.text) if isinstance(item, sse.Comment) else ("event", item.data)
+def seen(item: "sse.Event | sse.Comment | sse.Stray") -> tuple:
+    if isinstance(item, sse.Event):
+        return ("event", item.data)
+    return ("comment" if isinstance(item, sse.Comment) else "stray", item.text)
 
 
 def slowly(stream: bytes) -> list[tuple]:
@@ -139,6 +141,29 @@ class Fields(unittest.TestCase):
             with self.subTest(stream):
                 self.assertEqual(parse(stream), items)
 
+    def test_an_object_or_an_error_that_is_in_no_field_is_given_as_json_beside_the_events(self):
+        for line, text in {
+            b'{"error":{"code":"x:y"}}': '{"error":{"code":"x:y"}}',
+            b'error: {"code":"x"}': '{"error": {"code":"x"}}',
+            b"error:": '{"error":}',
+            b'{"a":"\xe2\x82"}': '{"a":"\ufffd"}',
+        }.items():
+            with self.subTest(line):
+                self.assertEqual(parse(line + b"\n"), [("stray", text)])
+                around = b"data: a\n" + line + b"\n\ndata: b\n\n"
+                self.assertEqual(parse(around), [("stray", text), ("event", "a"), ("event", "b")])
+                for at in range(len(around)):
+                    self.assertEqual(parse(around[:at], around[at:]), parse(around))
+                for at in range(len(line) + 1):
+                    parser = sse.Parser()
+                    for read in (b"data: a\n\n" + line[:at], line[at:]):
+                        list(parser.feed(read))
+                    self.assertEqual(seen(parser.close()), ("stray", text))
+        for line in (b"errors: 1", b'"error": 1', b"[1]", b'Error: {"code":"x"}', b' {"error":1}', b"{}x"):
+            expected = [("stray", "{}x:")] if line == b"{}x" else []
+            with self.subTest(line):
+                self.assertEqual(parse(line + b"\n"), expected)
+
     def test_what_the_end_leaves_unfinished_is_dropped(self):
         for stream in (b"data: a", b"data: a\n", b"data: a\r\n", b": comment"):
             with self.subTest(stream):
@@ -159,7 +184,16 @@ class Fields(unittest.TestCase):
                     self.assertEqual(seen(parser.close()), ("comment", text))
 
     def test_there_is_nothing_to_give_where_a_closed_stream_ended_in_anything_else(self):
-        for stream in (b"", b"data: a", b"data: a\n", b": a\n", b": a\r", b"data: a\n\n", b"x: a"):
+        for stream in (
+            b"",
+            b"data: a",
+            b"data: a\n",
+            b": a\n",
+            b": a\r",
+            b"data: a\n\n",
+            b"x: a",
+            b'data: {"error":7}',
+        ):
             with self.subTest(stream):
                 parser = sse.Parser()
                 list(parser.feed(stream))
@@ -197,8 +231,8 @@ class Limits(unittest.TestCase):
                             items.append(seen(item))
                 self.assertEqual(items, [("comment", "a"), ("event", "b")])
 
-    def test_eight_mebibytes_are_the_limit_unless_another_is_given(self):
-        line = b":" + b"x" * (8 * 1024 * 1024 - 1)
+    def test_sixty_four_mebibytes_are_the_limit_unless_another_is_given(self):
+        line = b":" + b"x" * (64 * 1024 * 1024 - 1)
         parser = sse.Parser()
         self.assertEqual([len(comment.text) for comment in parser.feed(line + b"\n")], [len(line) - 1])
         with self.assertRaises(sse.LimitExceeded):

@@ -413,6 +413,69 @@ class AtTheCommandLine(TaskCase):
         self.assertHolds("a-4.png", second)
 
 
+class OddAnswers(TaskCase):
+    """Images that `extract` does not see, from outside."""
+
+    FIRST, SECOND = png(), png(noise=3_000)
+
+    def saves(self, answer: bytes, *images: bytes) -> None:
+        """The images of an answer are saved, and nothing else is left."""
+        self.fresh()
+        self.gateway.on(GET_IMAGE, reply(200, answer))
+        self.assertQuietly(0, self.image("-n", str(len(images)), "-o", "a.png", "hi"))
+        names = [f"a-{number}.png" for number in range(1, len(images) + 1)] if len(images) > 1 else ["a.png"]
+        self.assertPlace(*names)
+        for name, image in zip(names, images):
+            self.assertHolds(name, image)
+        self.assertEqual(self.kept(), [])
+
+    def respelled(self, key: str) -> bytes:
+        """An answer of two images, the second under a key that is written otherwise."""
+        answer = document(entry(self.FIRST), entry(self.SECOND))
+        at = answer.rindex(b"b64_json")
+        return answer[:at] + key.encode() + answer[at + 8 :]
+
+    def test_a_key_that_is_written_with_escapes_is_found(self):
+        spelled = "".join(f"\\u{ord(character):04x}" for character in "b64_json")
+        for key in ("b64\\u005fjson", "\\u006264_json", spelled):
+            self.assertEqual(json.loads(f'"{key}"'), "b64_json")
+            for size in (7, 1 << 16):
+                with self.subTest(key, size=size), mock.patch.object(spool, "BLOCK", size):
+                    self.saves(self.respelled(key), self.FIRST, self.SECOND)
+        with self.subTest("both"):
+            answer = self.respelled("b64\\u005fjson")
+            self.saves(answer.replace(b'"b64_json"', b'"b64_jso\\u006e"'), self.FIRST, self.SECOND)
+
+    def test_white_space_around_the_colon_may_be_long(self):
+        answer = document(entry(self.FIRST)).replace(b'"b64_json": "', b'"b64_json"' + b" \n\t" * 60 + b": \r\n" + b'"')
+        for size in (1, 10, 63, 64, 65, 1 << 16):
+            with self.subTest(size=size), mock.patch.object(spool, "BLOCK", size):
+                self.saves(answer, self.FIRST)
+
+    def test_what_is_not_base64_of_an_image_there_is_no_image_either(self):
+        for value in (b"", b"!!!!", b"0", b"1", b"QQ==", base64.b64encode(b"<html>sorry</html>"), "é".encode()):
+            answer = document(entry(self.FIRST), {"b64_json": "x"}).replace(
+                b'b64_json": "x', b'b64\\u005fjson": "' + value
+            )
+            with self.subTest(value):
+                self.fresh()
+                self.gateway.on(GET_IMAGE, reply(200, answer))
+                result = self.image("-n", "2", "-o", "a.png", "hi")
+                self.assertIn(result.status, (0, 9))
+                self.assertNotIn("alltoken-call 0.", result.err)
+                self.assertPlace("a-1.png")
+                self.assertHolds("a-1.png", self.FIRST)
+
+    def test_no_part_is_left_if_the_disk_is_full(self):
+        self.gateway.on(GET_IMAGE, reply(200, self.respelled("b64\\u005fjson")))
+        with small_disk(self.place, 66_000):  # room for the check, and for one of the images
+            self.gateway.tasks.image = self.FIRST
+            result = self.image("-n", "2", "-o", "a.png", "hi")
+        self.assertIn(result.status, (0, 13))
+        found = set(os.listdir(self.place)) | {os.path.basename(name) for name in self.kept()}
+        self.assertFalse([name for name in found if name.endswith(".part")], found)
+
+
 class Extraction(Folder):
     def extract(self, answer, target=None):
         found, parts = extract(io.BytesIO(answer), target or self.target)
@@ -505,28 +568,24 @@ class Extraction(Folder):
                     _, parts = self.extract(answer)
                     self.assertEqual([part.sound for part in parts], [False])
 
-    def test_a_key_that_is_written_with_escapes_is_found(self):
-        first, second = png(), png(noise=3_000)
-        spelled = "".join(f"\\u{ord(character):04x}" for character in "b64_json")
-        for key in ("b64\\u005fjson", "\\u006264_json", spelled):
-            self.assertEqual(json.loads(f'"{key}"'), "b64_json")
-            answer = document(entry(first), {"b64_json": base64.b64encode(second).decode()})
-            at = answer.rindex(b"b64_json")
-            answer = answer[:at] + key.encode() + answer[at + 8 :]
-            for size in (7, 1 << 16):
-                with self.subTest(key, size=size), mock.patch.object(spool, "BLOCK", size):
-                    found, parts = self.extract(answer)
-                    numbers = [one["b64_json"] for one in found["data"]]
-                    self.assertEqual([self.contents(parts)[int(number)] for number in numbers], [first, second])
-                    self.assertEqual([part.sound for part in parts], [True, True])
-
-    def test_white_space_around_the_colon_may_be_long(self):
-        answer = document(entry(png())).replace(b'"b64_json": "', b'"b64_json"' + b" \n\t" * 60 + b": \r\n" + b'"')
+    def test_white_space_around_the_colon_may_be_long_as_far_as_a_block_sees_it(self):
+        answer = document(entry(png())).replace(b'"b64_json": "', b'"b64_json"' + b" \n\t" * 6 + b": \r\n" + b'"')
         for size in (1, 10, 63, 64, 65, 1 << 16):
             with self.subTest(size=size), mock.patch.object(spool, "BLOCK", size):
                 found, parts = self.extract(answer)
                 self.assertEqual((self.contents(parts), [part.sound for part in parts]), ([png()], [True]))
                 self.assertEqual(found["status"], "completed")
+
+    def test_what_is_not_seen_is_left_in_the_document(self):
+        encoded = base64.b64encode(png()).decode()
+        for member, value in (
+            (f'"b64\\u005fjson": "{encoded}"', encoded),
+            (f'"b64_json"{" " * 99}: "{encoded}"', encoded),
+            (f'"url": "data:image/png;base64,{encoded}"', f"data:image/png;base64,{encoded}"),
+        ):
+            with self.subTest(member[:20]), mock.patch.object(spool, "BLOCK", 7):
+                found, parts = self.extract(b'{"data": [{%s}]}' % member.encode())
+                self.assertEqual((parts, list(found["data"][0].values())), ([], [value]))
 
     def test_what_is_not_strict_base64_of_an_image_is_not_sound(self):
         sound = base64.b64encode(png()).decode()
