@@ -97,9 +97,12 @@ def api_key(environ: Mapping[str, str], gateway: Gateway) -> str:
 
 def secrets(environ: Mapping[str, str]) -> list[str]:
     """The keys of all gateways that are in the environment itself."""
-    return [
-        value.strip() for name, value in environ.items() if name.startswith("ALLTOKEN_") and name.endswith("API_KEY")
-    ]
+    return [value.strip() for name, value in environ.items() if is_secret(name)]
+
+
+def is_secret(name: str) -> bool:
+    """Whether a variable of that name holds a key."""
+    return name.startswith("ALLTOKEN_") and name.endswith("API_KEY")
 
 
 def _read_key(path: str, source: str) -> str:

@@ -17,8 +17,12 @@ def parse_json(data: bytes | str) -> Any:
     """
     if not isinstance(data, str):
         data = data.decode("utf-8-sig", "replace")
+    data = data.strip(" \t\r\n")
     try:
-        return _DECODER.decode(data)
+        value, end = _DECODER.raw_decode(data)  # `decode` looks for white space twice
+        if end != len(data):
+            raise ValueError("more follows")
+        return value
     except RecursionError:
         raise ValueError("nested too deeply") from None
 

@@ -304,6 +304,11 @@ class Found(AtOnce):
         self.assertHolds("x-1.png", PICTURE)
         self.assertHolds("x-2.png", PICTURE)
 
+    def test_a_data_url_in_an_address_is_the_image(self):
+        self.relay.on(MAKE, reply(200, {"data": [{"url": inline()}]}))
+        self.assertQuietly(0, self.call(*WAN))
+        self.assertHolds("x.png", PICTURE)
+
     def test_fewer_than_were_asked_for_is_a_warning(self):
         self.relay.on(MAKE, reply(200, made()))
         result = self.call(*WAN, "-n", "3")
@@ -343,6 +348,8 @@ class Found(AtOnce):
             result = self.call(*WAN)
             self.assertQuietly(3, result)
             self.assertIn(url, result.err)
+            self.assertNotIn("--resume", result.err)
+            self.assertNotEqual(self.cost()[1], "none")  # it was made
             self.assertPlace()
 
     def test_the_existing_file_is_seen_before_anything_is_sent(self):
@@ -462,6 +469,7 @@ class Unplaced(AtOnce):
             self.assertEqual(result.document["resume"], "alltoken-call image --resume")
             self.assertOffered(result)
             self.assertEqual(self.state_of(), ("unsaved", 8))
+            self.assertNotEqual(self.cost()[1], "none")
             self.addressed(request, normal)
             self.assertResumed()
 

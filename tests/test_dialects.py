@@ -357,6 +357,7 @@ class OpenRouterChats(Chats, RelayCase):
         for argv in ((), ("--no-stream",)):
             result = self.ask(*argv, "--json")
             self.assertEqual(result.document["cost"], {"usd": f"{expected:f}", "source": "gateway"})
+            self.assertRegex(result.document["request_id"], r"^gen-\d+Loopback$")
 
 
 class LiteLLMChats(Chats, RelayCase):
@@ -365,7 +366,9 @@ class LiteLLMChats(Chats, RelayCase):
     def test_the_figure_is_in_a_header_or_in_the_stream(self):
         expected = (5 * Decimal("0.20") + 8 * Decimal("1.25")) / 10**6
         self.assertEqual(self.ask("--no-stream", "--json").document["cost"]["usd"], f"{expected:f}")
-        self.assertEqual(self.ask("--json").document["cost"], {"usd": None, "source": None})
+        document = self.ask("--json").document
+        self.assertEqual(document["cost"], {"usd": None, "source": None})
+        self.assertRegex(document["request_id"], r"^\d+Loopback$")
         self.relay.stream_cost = True
         self.assertEqual(self.ask("--json").document["cost"], {"usd": f"{expected:f}", "source": "gateway"})
 

@@ -3,26 +3,37 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import threading
+import copy
+import math
+import weakref
 
 from .. import config
-from ..calls.client import Client
 from ..errors import CallError, ExitStatus, UsageError
 from ..net.clock import Clock
-from . import events
-from .loop import Loop, Run
-from .tools import Remote, Tool, ToolCall, from_function
+from ..text import redacted
+from . import events, process, settings
+from .functions import check_plain, from_function
+from .keeping import Keeping
+from .loop import Loop
+from .serving import Serving
+from .state import State
+from .tools import Tool
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Generator, Iterable, Mapping
     from decimal import Decimal
-    from types import TracebackType
     from typing import Any
 
-    from .events import Event
-    from .mcp import Server
+    from typing_extensions import Self
+
+    from .events import AnyEvent
+    from .run import Run
+    from .tools import ToolCall
+
+    Events = Generator[AnyEvent, None, None]
+
+CLOSING = 5.0  # seconds that `close` waits for a run in another thread, which is cancelled
 
 
 class Agent:
@@ -31,9 +42,16 @@ class Agent:
     `tools` are plain functions, told by their docstring and annotations, or `Tool`s; `mcp` are command lines or .json
     files of MCP servers, started at the first run. `approve(call)` is asked about every call: True, False, or a text
     that is a refusal with its reason; without it functions run, and servers' tools are refused. `thread` is a file
-    that keeps the conversation. `max_cost` is in dollars, `max_wait`, `timeout` and `tool_timeout` in seconds.
+    that keeps the conversation. A run makes at most `max_steps` requests, and no further one once `max_cost` dollars
+    are spent; `max_wait` is its longest time in seconds, `tool_timeout` that of a call, and `timeout` the longest
+    silence of the gateway. `params` are more fields of each request.
+
     The key, the base URL and the default model come from the environment unless they are given; `ledger=False` records
-    nothing. One run at a time: a second one raises `CallError` with the code busy.
+    nothing. One run at a time: a second one raises `CallError` with the code busy. Use it in a `with` block, or close
+    it.
+
+    Raises `CallError` for all that goes wrong: `code`, `message`, `hint`, `status` (the command line's exit status),
+    `http`, `partial`.
     """
 
     def __init__(
@@ -58,286 +76,270 @@ class Agent:
         tool_timeout: float = 60.0,
         ledger: bool = True,
     ) -> None:
-        self._cancelled = threading.Event()
-        self._running = threading.Lock()
-        self._handlers: dict[str, list[Callable[..., None]]] = {event.name: [] for event in events.ALL}
-        self._servers: list[Server] = []
-        self._mcp = list(mcp)
-        self._approve = approve
-        self._max_wait = max_wait
-        self._environ = environment(gateway, api_key, base_url)
-        clock = Clock(sleep=self._sleep)
-        self._client = client_of(
-            self._environ, gateway, clock, timeout=timeout, ledger=ledger, stop=self._cancelled.is_set
+        environ = settings.environment(gateway, api_key, base_url)
+        self._state = State()
+        stop = self._state.cancelled.is_set
+        self._client = settings.client_of(
+            environ, gateway, Clock(sleep=self._state.sleep), timeout=timeout, ledger=ledger, stop=stop
         )
-        name = model or config.default_model(self._environ, self._client.gateway, "chat")
-        name = name or self._client.dialect.defaults.get("chat")
-        if name is None:
-            hint = f"Agent(model=…), or {self._client.gateway.prefix}CHAT_MODEL"
-            raise UsageError(f"no model is named for {self._client.gateway.name}", code="no_model", hint=hint)
-        body: dict[str, Any] = {"model": name}
+        self._max_wait = math.inf if max_wait is None else settings.seconds("max_wait", max_wait)
+        self._approve = approve
+        self._instructions = instructions
+        self._kept = Keeping(thread, config.state_dir(environ)) if thread is not None else None
+        secrets = [secret for secret in (*config.secrets(environ), self._client.key) if secret]
+        self._serving = Serving(mcp, environ, process.without_secrets(environ, secrets), stop)
+        command = "search" if enable_search else "chat"
+        named = settings.model_of(self._client, environ, command, model, self._kept and self._kept.model)
+        body: dict[str, Any] = {"model": named}
         if temperature is not None:
-            body["temperature"] = temperature
+            body["temperature"] = settings.number("temperature", temperature, 0, 2)
         if enable_search:
-            body |= self._client.dialect.search()
-        body |= {"stream": True, "stream_options": {"include_usage": True}, **(params or {})}
-        self._thread = _thread_of(thread)
-        limit = None if max_cost is None else _dollars(max_cost)
+            body |= settings.search_fields(self._client, named)
         self._loop = Loop(
             self._client,
-            body,
-            self._thread.messages if self._thread else [],
+            body | settings.fields(params),
+            self._kept.messages if self._kept else [],
             [],
-            max_steps=max_steps,
-            limit=limit,
+            command=command,
+            max_steps=int(settings.number("max_steps", max_steps, 1)),
+            limit=settings.dollars(max_cost),
             approve=self._allows,
             save=self._save,
-            stop=self._cancelled.is_set,
-            tool_timeout=tool_timeout,
-            clean=self._clean,
+            stop=lambda: stop() or self._client.clock.left() <= 0,
+            tool_timeout=settings.seconds("tool_timeout", tool_timeout),
+            clean=lambda text: _without(secrets, text),
         )
-        self._past: list[Run] = []
-        if instructions:
-            self.set_instructions(instructions)
+        self._set_system()
         for tool in tools:
             self.add_tool(tool)
 
     # Runs
 
-    def stream(self, content: Any = None) -> Iterator[Event]:
+    def stream(self, content: str | list[dict[str, Any]] | None = None) -> Events:
         """One run, from a user's message (None: from the conversation as it is): its events, one by one.
 
-        Closing the iterator cancels the run. Raises `CallError`; `Unfinished` at a limit, after which `stream(None)`
-        goes on.
+        Each has a `name` and fields; `on` lists them. Closing the iterator cancels the run. Raises `CallError`;
+        `Unfinished` at a limit, after which `stream(None)` goes on.
         """
-        if not self._running.acquire(blocking=False):
-            message = "another run of this agent is going on"
-            raise CallError(message, code="busy", status=ExitStatus.USAGE, hint="one agent, one run at a time")
-        run = None
-        try:
-            self._cancelled.clear()
-            clock = self._client.clock
-            clock.deadline = clock.monotonic() + self._max_wait if self._max_wait is not None else float("inf")
-            self._start_servers()
-            run = self._loop.run(content)
-            for event in run:
-                self._tell(event)
-                yield event
-        finally:
-            if run is not None:
-                run.close()  # type: ignore[attr-defined]  # it is a generator
-                self._past.append(self._loop.value)
-            self._running.release()
-            self._tell(events.ThinkingEnd())
-        yield events.ThinkingEnd()
+        return self._run(content, streamed=True)
 
-    def send(self, content: Any = None) -> str:
+    def send(self, content: str | list[dict[str, Any]] | None = None) -> str:
         """One run, to its end; the final text. Raises as `stream`."""
-        for _ in self.stream(content):
-            pass
-        return self._loop.value.text or ""
+        return _text_of(self._run(content, streamed=True))
 
-    def send_sync(self, content: Any = None) -> str:
+    def send_sync(self, content: str | list[dict[str, Any]] | None = None) -> str:
         """As `send`, but each answer comes in one piece."""
-        body = self._loop.body
-        self._loop.body = {key: value for key, value in body.items() if key != "stream_options"} | {"stream": False}
-        try:
-            return self.send(content)
-        finally:
-            self._loop.body = body
+        return _text_of(self._run(content, streamed=False))
 
     def cancel(self) -> None:
         """End the run that is going on, from any thread: it raises `CallError` with the code cancelled within 1 s."""
-        self._cancelled.set()
+        self._state.cancelled.set()
 
     # The conversation
 
     def get_messages(self) -> list[dict[str, Any]]:
         """The conversation: a copy of its messages."""
-        import copy
-
         return copy.deepcopy(self._loop.messages)
 
     def clear_history(self) -> None:
-        """Forget the conversation but its instructions."""
+        """Forget the conversation but its instructions. A file that keeps it is rewritten."""
         self._loop.messages[:] = [message for message in self._loop.messages if message["role"] == "system"]
+        if self._kept is not None:
+            self._save(self._loop.messages)
 
     def set_instructions(self, text: str) -> None:
         """Make `text` the system message; an empty one takes it away."""
-        messages = self._loop.messages
-        if messages and messages[0]["role"] == "system":
-            messages.pop(0)
-        if text:
-            messages.insert(0, {"role": "system", "content": text})
+        self._instructions = text
+        self._set_system(clear=True)
 
     def add_tool(self, tool: Callable[..., Any] | Tool) -> None:
-        """Let the model call a plain function, or a `Tool`. Raises `UsageError` if it cannot be told to a model."""
+        """Let the model call a plain function, or a `Tool`. Raises `UsageError` if it cannot be told to a model, or if
+        there is one of this name."""
         made = tool if isinstance(tool, Tool) else from_function(tool)
-        self._loop.tools[made.name] = made
+        if type(made) is Tool:
+            if not callable(made.run):
+                raise UsageError(f"the tool {made.name} has no function to run")
+            check_plain(made.run, made.name)
+        if made.name in self._loop.tools:
+            raise UsageError(f"two tools are called {made.name}")
+        self._loop.tools = {**self._loop.tools, made.name: made}
 
     @property
-    def usage(self) -> dict[str, int]:
-        """The tokens of the conversation so far, as far as they are known."""
-        total: dict[str, int] = {}
-        for run in self._past:
-            for name, value in (run.usage or {}).items():
-                if type(value) is int:
-                    total[name] = total.get(name, 0) + value
-        return total
+    def usage(self) -> dict[str, int] | None:
+        """The tokens of all runs so far; None if a part is unknown."""
+        return self._state.sums(self._latest())[0]
 
     @property
     def cost(self) -> Decimal | None:
-        """The dollars of the conversation so far; None if a part is unknown."""
+        """The dollars of all runs so far; None if a part is unknown."""
         from decimal import Decimal
 
-        from ..gateways.prices import amount
+        cost = self._state.sums(self._latest())[1]
+        if cost.source in ("none", "local"):
+            return Decimal(0)
+        return None if cost.usd is None else Decimal(cost.usd)
 
-        total = Decimal(0)
-        for run in self._past:
-            if run.cost.source in ("none", "local") or not run.steps:
-                continue
-            usd = amount(run.cost.usd)
-            if usd is None:
-                return None
-            total += usd
-        return total
+    def _latest(self) -> Run | None:
+        return getattr(self._loop, "value", None)
 
     # Events
 
-    def on(self, name: str, handler: Callable[..., None]) -> Callable[[], None]:
+    def on(self, name: str, handler: Callable[..., object]) -> Callable[[], None]:
         """Call `handler(*fields)` at each event of that name; returns a function that takes it off again.
+
+        In their order: message:user (message), thinking:start, stream:start, stream:delta (text, so_far),
+        stream:end (text), tool:call (tool, arguments, call_id), tool:result (tool, result, call_id),
+        step (usage, cost), message:assistant (message), error (error), thinking:end (always, once a run).
 
         A handler's exception ends the run and is raised. Raises `UsageError` for a name that there is not.
         """
-        if name not in self._handlers:
-            raise UsageError(f"there is no event {name!r}", hint=f"the events are {', '.join(self._handlers)}")
-        self._handlers[name].append(handler)
+        handlers = self._state.handlers
+        if name not in handlers:
+            raise UsageError(f"there is no event {name!r}", hint=f"the events are {', '.join(handlers)}")
+        entry = (handler,)  # the same handler may be there twice
+        handlers[name].append(entry)
 
         def off() -> None:
-            with contextlib.suppress(ValueError):
-                self._handlers[name].remove(handler)
+            handlers[name] = [other for other in handlers[name] if other is not entry]
 
         return off
-
-    def _tell(self, event: Event) -> None:
-        for handler in list(self._handlers[event.name]):
-            handler(*event.values())
 
     # The end
 
     def close(self) -> None:
-        """End a run that is going on, and the servers."""
+        """End the run that is going on, and the servers. Idempotent; after it there are no more runs."""
+        state = self._state
+        state.closed = True
         self.cancel()
-        if self._servers:
-            from . import mcp
+        ours = state.turn.acquire(timeout=CLOSING)  # also from a handler, in a run's own thread
+        try:
+            run = state.current and state.current()
+            if run is not None:
+                with contextlib.suppress(ValueError):  # it is the one that calls us
+                    run.close()
+            self._serving.close()
+        finally:
+            if ours:
+                state.turn.release()
 
-            mcp.close_all(self._servers)
-            self._servers = []
-
-    def __enter__(self) -> Agent:
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
+
+    # A run
+
+    def _run(self, content: Any, *, streamed: bool) -> Events:
+        itself: list[weakref.ref[Events]] = []
+        run = self._events(content, streamed, itself)
+        itself.append(weakref.ref(run))
+        return run
+
+    def _events(self, content: Any, streamed: bool, itself: list[weakref.ref[Events]]) -> Events:
+        """One run, told to handlers and handed on event by event."""
+        state = self._state
+        self._begin()
+        error: CallError | None = None
+        asked: dict[str, Any] | None = None
+        run = self._whole(content, streamed)
+        try:
+            state.current = itself[0]
+            while True:
+                with state.turn:
+                    event = next(run, None)
+                    if event is None:
+                        break
+                    asked = event.message if event.name == "message:user" else asked
+                    state.tell(event)
+                yield event
+        except CallError as raised:
+            error = raised
+        finally:
+            with state.turn:
+                try:
+                    run.close()
+                    self._end(asked)
+                    state.tell(events.ThinkingEnd())
+                finally:
+                    state.running.release()
+        yield events.ThinkingEnd()
+        if error is not None:
+            raise error
+
+    def _begin(self) -> None:
+        """Make this the run that is going on. Raises `CallError` if there is one, or if the agent is closed."""
+        state = self._state
+        if not state.running.acquire(blocking=False):
+            message = "another run of this agent is going on"
+            raise CallError(message, code="busy", status=ExitStatus.USAGE, hint="one agent, one run at a time")
+        state.cancelled.clear()
+        if state.closed:  # perhaps just now
+            state.cancelled.set()
+            state.running.release()
+            raise CallError("this agent is closed", code="closed", status=ExitStatus.USAGE)
+        self._client.clock.restart(self._max_wait)
+
+    def _whole(self, content: Any, streamed: bool) -> Events:
+        """What has to be there before the first request, and the loop."""
+        with contextlib.ExitStack() as stack:
+            try:
+                self._prepare(stack, content, streamed=streamed)
+            except CallError as error:
+                yield events.Failed(error)
+                raise
+            yield from self._loop.run(content)
+
+    def _prepare(self, stack: contextlib.ExitStack, content: Any, *, streamed: bool) -> None:
+        loop, clock = self._loop, self._client.clock
+        if self._kept is not None and stack.enter_context(self._kept.held(clock)):
+            loop.messages[:] = self._kept.messages
+            self._set_system()
+        if content is None and not loop.messages:
+            raise UsageError("there is no conversation to go on with")
+        loop.tools = self._serving.start(loop.tools, clock.left)
+        options = {"stream": True, "stream_options": {"include_usage": True}} if streamed else {"stream": False}
+        loop.body = {name: value for name, value in loop.body.items() if name != "stream_options"} | options
+
+    def _end(self, asked: dict[str, Any] | None) -> None:
+        """Count what a run came to. A message of the user's that got no whole answer is taken back."""
+        if (run := self._latest()) is not None:
+            self._state.count(run)
+        messages = self._loop.messages
+        if asked is not None and messages and messages[-1] is asked:
+            messages.pop()
 
     # What the loop asks
 
-    def _sleep(self, seconds: float) -> None:
-        if self._cancelled.wait(seconds):
-            raise CallError("cancelled", code="cancelled", status=ExitStatus.INTERRUPTED)
+    def _set_system(self, *, clear: bool = False) -> None:
+        """Make the instructions the system message; without any, `clear` takes it away."""
+        messages = self._loop.messages
+        if messages and messages[0]["role"] == "system" and (clear or self._instructions):
+            messages.pop(0)
+        if self._instructions:
+            messages.insert(0, {"role": "system", "content": self._instructions})
 
     def _allows(self, call: ToolCall, tool: Tool) -> bool | str:
-        if self._approve is not None:
-            return self._approve(call)
-        return "no approve function was given, which is needed for the tools of servers" if tool.asks else True
+        if self._approve is None:
+            return "no approve function was given, which is needed for the tools of servers" if tool.asks else True
+        answer = self._approve(call)
+        return answer if isinstance(answer, str) else bool(answer)
 
-    def _save(self, _messages: list[dict[str, Any]]) -> None:
-        if self._thread is not None:
-            self._thread.messages = self._loop.messages
-            self._thread.save(self._loop.body["model"])
-
-    def _clean(self, text: str) -> str:
-        from ..text import redacted
-
-        for secret in (*config.secrets(self._environ), self._client.key):
-            text = redacted(text, secret)
-        return text
-
-    def _start_servers(self) -> None:
-        if not self._mcp:
-            return
-        from . import mcp, process
-
-        environ = process.without_secrets(self._environ, [*config.secrets(self._environ), self._client.key])
-        self._servers, self._mcp, waiting = [], [], self._mcp
-        for text in waiting:
-            self._servers += mcp.servers_of(text, environ, self._cancelled.is_set)
-        for server in self._servers:
-            try:
-                server.start()
-            except mcp.ServerError as error:
-                self._mcp = waiting
-                mcp.close_all(self._servers)
-                raise UsageError(f"the server {server.name}: {error}") from None
-            for definition in server.tools:
-                name = mcp.tool_name(server.name, definition["name"], set(self._loop.tools))
-                self._loop.tools[name] = Remote(name, server, definition)
+    def _save(self, messages: list[dict[str, Any]]) -> None:
+        if self._kept is not None:
+            self._kept.save(messages, self._loop.body["model"])
 
 
-def environment(gateway: str | None, api_key: str | None, base_url: str | None) -> dict[str, str]:
-    """The process's environment, with a key and a base URL of the program's own."""
-    environ = dict(os.environ)
-    prefix = config.prefix_of(gateway or environ.get("ALLTOKEN_GATEWAY", "").strip() or "alltoken")
-    if api_key is not None:
-        environ[f"{prefix}API_KEY"] = api_key
-    if base_url is not None:
-        environ[f"{prefix}BASE_URL"] = base_url
-    return environ
+def _text_of(run: Events) -> str:
+    """The final text of a run, which is drained."""
+    text = ""
+    for event in run:
+        if event.name == "message:assistant":
+            text = event.message["content"] or ""
+    return text
 
 
-def client_of(
-    environ: Mapping[str, str],
-    name: str | None,
-    clock: Clock,
-    *,
-    timeout: float | None,
-    ledger: bool,
-    stop: Callable[[], bool] | None = None,
-    on_event: Callable[[Any], None] = lambda _: None,
-) -> Client:
-    """A client for a Python program: silent, and with no signal held back. Raises `UsageError` and `KeyProblem`."""
-    from ..store.ledger import Ledger
-
-    gateway = config.gateway(environ, name)
-    off = not ledger or environ.get("ALLTOKEN_LEDGER") == "off"
-    return Client(
-        gateway,
-        key=config.api_key(environ, gateway),
-        clock=clock,
-        on_event=on_event,
-        ledger=Ledger(config.ledger_path(environ), lambda _: None, off=off),
-        budget=environ.get("ALLTOKEN_BUDGET", ""),
-        state=config.state_dir(environ),
-        timeout=timeout,
-        stop=stop,
-    )
-
-
-def _thread_of(path: str | None) -> Any:
-    if path is None:
-        return None
-    from ..store import thread
-
-    thread.check(path)
-    return thread.Thread(path)
-
-
-def _dollars(amount: Decimal | float | str) -> Decimal:
-    from decimal import Decimal, InvalidOperation
-
-    try:
-        return Decimal(str(amount))
-    except InvalidOperation:
-        raise UsageError(f"max_cost={amount!r} is not an amount of dollars") from None
+def _without(secrets: list[str], text: str) -> str:
+    for secret in secrets:
+        text = redacted(text, secret)
+    return text

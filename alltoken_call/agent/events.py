@@ -1,6 +1,7 @@
 """What happens in a run of an agent, in the order given here.
 
-`name` is what `Agent.on` takes; a handler gets the values of `fields`, in their order.
+`name` is what `Agent.on` takes; a handler gets the values of `fields`, in their order. A type checker knows an event's
+fields by its `name`.
 """
 
 from __future__ import annotations
@@ -8,14 +9,14 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from decimal import Decimal
-    from typing import Any
+    from typing import Any, Literal
 
     from ..errors import CallError
     from ..values import Answer
 
 
 class Event:
-    """Something that happened; the subclasses say what."""
+    """Something that happened in a run: `name` says what, and the attributes that `fields` lists tell of it."""
 
     name = ""
     fields: tuple[str, ...] = ()
@@ -36,26 +37,28 @@ class Event:
 class UserMessage(Event):
     """The user's message was added to the conversation."""
 
-    name, fields = "message:user", ("message",)
+    name: Literal["message:user"] = "message:user"
+    fields = ("message",)
     message: dict[str, Any]
 
 
 class ThinkingStart(Event):
     """The run has begun."""
 
-    name = "thinking:start"
+    name: Literal["thinking:start"] = "thinking:start"
 
 
 class StreamStart(Event):
     """The model is asked; its answer follows."""
 
-    name = "stream:start"
+    name: Literal["stream:start"] = "stream:start"
 
 
 class StreamDelta(Event):
     """A piece of an answer, and all of it so far."""
 
-    name, fields = "stream:delta", ("text", "so_far")
+    name: Literal["stream:delta"] = "stream:delta"
+    fields = ("text", "so_far")
     text: str
     so_far: str
 
@@ -63,57 +66,68 @@ class StreamDelta(Event):
 class StreamEnd(Event):
     """An answer is whole."""
 
-    name, fields = "stream:end", ("text",)
+    name: Literal["stream:end"] = "stream:end"
+    fields = ("text",)
     text: str
 
 
 class ToolCalled(Event):
     """A tool is called now. `arguments` is None if what the model sent is not an object."""
 
-    name, fields = "tool:call", ("tool", "arguments", "call_id")
+    name: Literal["tool:call"] = "tool:call"
+    fields = ("tool", "arguments", "call_id")
     tool: str
     arguments: dict[str, Any] | None
     call_id: str
 
 
 class ToolResulted(Event):
-    """What a call has brought: a text for the model. `ok` and `seconds` say how it went."""
+    """What a call has brought: a text for the model. `ok` and `seconds` say how it went, `errors` what a program that
+    went well has written to stderr."""
 
-    name, fields = "tool:result", ("tool", "result", "call_id")
+    name: Literal["tool:result"] = "tool:result"
+    fields = ("tool", "result", "call_id")
     tool: str
     result: str
     call_id: str
     ok: bool = True
     seconds: float = 0.0
+    errors: str = ""
 
 
 class Step(Event):
-    """A request to the model has ended; its tokens and dollars, None if unknown. `answer` is all that is known."""
+    """A request to the model has ended, and the calls that it wanted; its tokens and dollars, None if unknown.
 
-    name, fields = "step", ("usage", "cost")
+    `answer` is all that is known of it.
+    """
+
+    name: Literal["step"] = "step"
+    fields = ("usage", "cost")
     usage: dict[str, Any] | None
     cost: Decimal | None
     answer: Answer
 
 
 class AssistantMessage(Event):
-    """The model's message was added to the conversation."""
+    """The model's message was added to the conversation: the run's result."""
 
-    name, fields = "message:assistant", ("message",)
+    name: Literal["message:assistant"] = "message:assistant"
+    fields = ("message",)
     message: dict[str, Any]
 
 
 class Failed(Event):
     """The run ends with an error, which is raised after this."""
 
-    name, fields = "error", ("error",)
+    name: Literal["error"] = "error"
+    fields = ("error",)
     error: CallError
 
 
 class ThinkingEnd(Event):
     """The run has ended, in whatever way; comes once."""
 
-    name = "thinking:end"
+    name: Literal["thinking:end"] = "thinking:end"
 
 
 ALL = (
@@ -128,4 +142,17 @@ ALL = (
     AssistantMessage,
     Failed,
     ThinkingEnd,
+)
+AnyEvent = (
+    UserMessage
+    | ThinkingStart
+    | StreamStart
+    | StreamDelta
+    | StreamEnd
+    | ToolCalled
+    | ToolResulted
+    | Step
+    | AssistantMessage
+    | Failed
+    | ThinkingEnd
 )

@@ -7,14 +7,13 @@ a valid conversation at any instant, and nothing is run twice.
 
 from __future__ import annotations
 
-import json
-import os
-
 from ..calls.chat import answering
 from ..errors import CallError, ExitStatus, Interrupted
-from ..values import UNKNOWN, Answer, Cost, Text
+from ..gateways.openai import WHOLE
+from ..values import UNKNOWN, Answer, Text
 from . import events
-from .tools import Handed, Limits, ToolCall
+from .run import Run
+from .tools import RESULT_LIMIT, Handed, Limits, ToolCall
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,13 +22,15 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ..calls.client import Client
+    from ..values import Event
+    from .process import Process
     from .tools import Tool
 
     Approve = Callable[[ToolCall, Tool], bool | str]
+    Answering = Callable[[Client, dict[str, Any], str], Generator[Event, None, Answer]]
 
 NOT_RUN = "[not run]"
 STARTED = "[interrupted: may have taken effect]"
-RESULT_LIMIT = 30_000  # characters of a result
 
 
 class Unfinished(CallError):
@@ -39,26 +40,13 @@ class Unfinished(CallError):
     code = "max_steps"
 
 
-class Run(Answer):
-    """What a run of the loop comes to: the final text, sums of tokens and dollars, and its `steps`."""
-
-    def __init__(self, model: str) -> None:
-        super().__init__(model)
-        self.steps: list[dict[str, Any]] = []
-        self.refused = 0  # calls that were refused since nobody could be asked
-        self.recorded = True  # each request has its row in the ledger
-
-    def fields(self) -> dict[str, Any]:
-        """The keys of chat and search, and the steps."""
-        return super().fields() | {"steps": self.steps}
-
-
 class Loop:
     """A conversation with a model that may call `tools`.
 
     `body` is what each request has besides the messages; `messages` is the conversation, which grows. `save` keeps it
     after each change that matters, `approve` says whether a call may run (a text is a refusal with its reason), and
-    `stop` whether the run is to end now. `limit` is in dollars.
+    `stop` whether the run is to end now. `limit` is in dollars. `answering` makes one request, `end_group` ends a
+    tool's processes if a signal comes, `clean` redacts the key from a result.
     """
 
     def __init__(
@@ -77,6 +65,8 @@ class Loop:
         tool_timeout: float = 60.0,
         tool_output: int = RESULT_LIMIT,
         clean: Callable[[str], str] = lambda text: text,
+        answering: Answering = answering,
+        end_group: Callable[[Process], None] | None = None,
     ) -> None:
         self.client = client
         self.body = body
@@ -88,13 +78,16 @@ class Loop:
         self.approve = approve
         self.save = save
         self.stop = stop
-        self.clean = clean  # redacts the key from a result
-        self._limits = Limits(tool_timeout, tool_output, stop)
+        self.clean = clean
+        self._answering = answering
+        self.limits = Limits(tool_timeout, tool_output, stop, end_group)
+        self._echoes = True  # reasoning goes back to the model
 
     def run(self, content: Any = None) -> Iterator[events.Event]:
         """One run, from a user's message (None: from the conversation as it is) to the model's last answer.
 
-        Yields its events but the last, `ThinkingEnd`. The value is in `self.value`. Raises `CallError`; `Unfinished` at a limit.
+        Yields its events but the last, `ThinkingEnd`; what a consumer cannot do with one may be thrown in. The value is
+        in `self.value`. Raises `CallError`; `Unfinished` at a limit.
         """
         self.value = run = Run(self.body["model"])
         try:
@@ -103,112 +96,119 @@ class Loop:
                 self.messages.append(message)
                 yield events.UserMessage(message)
             yield events.ThinkingStart()
-            while True:
-                answer = yield from self._ask(run)
-                calls = [ToolCall.of(call) for call in answer.tool_calls]
-                if not calls:
-                    message = {"role": "assistant", "content": answer.text or ""} | _echo(answer)
-                    self.messages.append(message)
-                    self.save(self.messages)
-                    run.text = answer.text
-                else:
-                    self._check_whole(run, answer)
-                    message = self._keep_calls(answer, calls)
-                    run.tool_calls = yield from self._run_calls(run, message, calls)
-                yield self._step(answer)
-                if not calls or run.tool_calls:
-                    run.text = answer.text
-                    yield events.AssistantMessage(message)
-                    return
+            while (yield from self._step(run)):
                 self._check_limits(run)
         except (CallError, Interrupted) as error:
             end = self._ended(run, error)
             yield events.Failed(end)
             raise end from None
 
+    def _step(self, run: Run) -> Generator[events.Event, None, bool]:
+        """One request, and the calls of its answer; whether another request is to follow."""
+        answer = yield from self._ask(run)
+        calls = [ToolCall.of(call) for call in answer.tool_calls]
+        cut = bool(calls) and answer.finish_reason == "length"
+        if cut or not calls:
+            run.text = answer.text
+        message: dict[str, Any] = {}
+        with self.client.shield.held():
+            try:
+                if not cut:
+                    message = self._keep(answer, calls)
+            finally:
+                self._account(answer, ExitStatus.CUT_SHORT if cut else ExitStatus.OK)
+                run.add(answer)
+        self._estimate(run, answer)
+        end = events.StreamEnd(answer.text or "")
+        end.final = cut or not calls
+        yield end
+        if cut:
+            message_of_cut = "the answer was cut by the limit of tokens while it called tools: none of them was run"
+            hint = "--max-tokens raises it"
+            raise CallError(message_of_cut, code="cut_short", status=ExitStatus.CUT_SHORT, hint=hint)
+        if calls:
+            run.tool_calls = yield from self._run_calls(run, message, calls)
+        yield self._stepped(answer)
+        if calls and not run.tool_calls:
+            return True
+        run.text = answer.text
+        yield events.AssistantMessage(message)
+        return False
+
     def _ask(self, run: Run) -> Generator[events.Event, None, Answer]:
-        """One request to the model, recorded; returns its answer."""
+        """One request to the model; returns its answer. One that fails is recorded."""
         yield events.StreamStart()
-        so_far = ""
-        body = self.body | {"messages": self.messages}
+        self.client.clock.started = self.client.clock.now()  # each request has a row of its own
+        body = self.body | {"model": run.model, "messages": self.messages}
         if self.tools:
             body["tools"] = [tool.definition() for tool in self.tools.values()]
         try:
-            asking = answering(self.client, body, self.command)
-            while True:
-                try:
-                    event = next(asking)
-                except StopIteration as end:
-                    answer: Answer = end.value
-                    break
-                if isinstance(event, Text) and type(event) is Text:
+            answer = yield from self._streamed(self._answering(self.client, body, self.command))
+        except CallError as error:
+            partial = error.partial
+            again = self._echoes and _refuses_reasoning(error) and _without_reasoning(self.messages)
+            if isinstance(partial, Answer):
+                if error.code == "interrupted" and partial.finish_reason in WHOLE and partial.finish_reason != "length":
+                    self._keep(partial, [ToolCall.of(call) for call in partial.tool_calls])
+                self._account(partial, error.status)
+                if not again:
+                    run.add(partial)
+            if not again:
+                if error.code == "closed":
+                    raise GeneratorExit from None
+                raise
+            self._echoes = False
+            answer = yield from self._ask(run)
+        return answer
+
+    def _streamed(self, asking: Generator[Event, None, Answer]) -> Generator[events.Event, None, Answer]:
+        """Hand on the text of an answer; what is thrown in here is thrown into the call, which knows what has come."""
+        so_far = ""
+        failure: CallError | Interrupted | None = None
+        while True:
+            try:
+                event = asking.throw(failure) if failure else next(asking)
+            except StopIteration as end:
+                answer: Answer = end.value
+                return answer
+            failure = None
+            try:
+                if type(event) is Text:
                     so_far += event.text
                     yield events.StreamDelta(event.text, so_far)
                 else:
                     self.client.emit(event)
-        except CallError as error:
-            partial = error.partial
-            if isinstance(partial, Answer):
-                self._account(run, partial, error.status)
-            if _refuses_reasoning(error) and _without_reasoning(self.messages):
-                answer = yield from self._ask(run)
-                return answer
-            raise
-        yield events.StreamEnd(answer.text or "")
-        self._account(run, answer, ExitStatus.OK)
-        return answer
+            except (CallError, Interrupted) as error:
+                failure = error
+            except GeneratorExit:
+                failure = CallError("the run was closed", code="closed", status=ExitStatus.INTERRUPTED)
 
-    def _account(self, run: Run, answer: Answer, status: ExitStatus) -> None:
-        """Record a request, and add it to the sums."""
-        if self.limit is not None and answer.cost is UNKNOWN:
-            answer.cost = self.client.estimate(answer) or UNKNOWN
+    def _account(self, answer: Answer, status: ExitStatus) -> None:
+        """Record a request."""
         self.client.record(answer, command=self.command, ended=self.client.clock.now(), exit_status=int(status))
-        first = not run.steps
-        run.tried = True
-        run.request_id = answer.request_id
-        run.served_model = answer.served_model
-        run.finish_reason = answer.finish_reason
-        run.reasoning = answer.reasoning
-        run.usage = answer.usage if first else _sum_of_usage(run.usage, answer.usage)
-        run.cost = answer.cost if first else _sum_of_costs(run.cost, answer.cost)
-        run.steps.append(
-            {
-                "model": answer.model,
-                "request_id": answer.request_id,
-                "usage": answer.usage,
-                "cost": {"usd": answer.cost.usd, "source": answer.cost.source},
-                "finish_reason": answer.finish_reason,
-                "text": answer.text,
-                "calls": [],
-            }
-        )
+
+    def _estimate(self, run: Run, answer: Answer) -> None:
+        """With a limit of dollars, learn what an answer without a figure has cost."""
+        if self.limit is not None and answer.cost is UNKNOWN and (cost := self.client.estimate(answer)):
+            answer.cost = cost
+            self._account(answer, ExitStatus.OK)
+            run.sum_up()
 
     @staticmethod
-    def _step(answer: Answer) -> events.Step:
+    def _stepped(answer: Answer) -> events.Step:
         from ..gateways.prices import amount
 
         step = events.Step(answer.usage, amount(answer.cost.usd))
         step.answer = answer
         return step
 
-    @staticmethod
-    def _check_whole(run: Run, answer: Answer) -> None:
-        """Raise `CallError` if calls came with an answer that was cut by the limit of tokens: none of them runs."""
-        if answer.finish_reason == "length":
-            run.text = answer.text
-            message = "the answer was cut by the limit of tokens while it called tools: none of them was run"
-            raise CallError(message, code="cut_short", status=ExitStatus.CUT_SHORT, hint="--max-tokens raises it")
-
-    def _keep_calls(self, answer: Answer, calls: list[ToolCall]) -> dict[str, Any]:
-        """Put an answer's message into the conversation, with a result for each of its calls; the message."""
-        documents = []
-        for call, document in zip(calls, answer.tool_calls):
-            call.id = call.id or f"call_{os.urandom(6).hex()}"
-            function = document["function"]
-            if call.arguments is None:  # servers refuse a history with arguments that are not JSON
-                function = function | {"arguments": json.dumps({"INVALID_JSON": call.raw})}
-            documents.append(document | {"id": call.id, "function": function})
-        message = {"role": "assistant", "content": answer.text or None, "tool_calls": documents} | _echo(answer)
+    def _keep(self, answer: Answer, calls: list[ToolCall]) -> dict[str, Any]:
+        """Put an answer's message into the conversation, with a result for each of its calls, and save it."""
+        message: dict[str, Any] = {"role": "assistant", "content": answer.text or (None if calls else "")}
+        if calls:
+            message["tool_calls"] = [call.document(was) for call, was in zip(calls, answer.tool_calls)]
+        if self._echoes and answer.echoed and answer.reasoning:
+            message["reasoning_content"] = answer.reasoning
         results = [{"role": "tool", "tool_call_id": call.id, "content": NOT_RUN} for call in calls]
         self.messages += [message, *results]
         self.save(self.messages)
@@ -229,41 +229,40 @@ class Loop:
 
     def _call(self, run: Run, call: ToolCall, result: dict[str, Any]) -> Iterator[events.Event]:
         """Run one call, and put what it brings into its message of the conversation."""
-        began = self.client.clock.monotonic()
+        clock = self.client.clock
+        told: dict[str, Any] = {"id": call.id, "name": call.name, "arguments": call.arguments}
+        run.steps[-1]["calls"].append(told | {"result": NOT_RUN, "ok": False, "seconds": 0.0})
         yield events.ToolCalled(call.name, call.arguments, call.id)
-        tool = self.tools.get(call.name)
-        if tool is None:
-            text, ok = f"error: there is no tool {call.name!r}; there are: {', '.join(self.tools)}", False
-        elif call.arguments is None:
-            text, ok = "error: the arguments are not a JSON object", False
+        tool, refusal = self.tools.get(call.name), self._refusal(call)
+        self._check_time(run)  # a question may have taken it
+        began = clock.monotonic()
+        if refusal is None and tool is not None and call.arguments is not None:
+            run.steps[-1]["calls"][-1]["result"] = result["content"] = STARTED
+            self.save(self.messages)
+            text, ok = tool.call(call.arguments, self.limits)
         else:
-            allowed = self.approve(call, tool)
-            if allowed is True:
-                result["content"] = STARTED
-                self.save(self.messages)
-                text, ok = tool.call(call.arguments, self._limits)
-            else:
-                text, ok = f"refused: {allowed or 'the user does not allow this call'}", False
-        text = self.clean(shortened(text, self._limits.characters))
-        result["content"] = text
-        self.save(self.messages)
-        seconds = self.client.clock.monotonic() - began
-        run.steps[-1]["calls"].append(
-            {
-                "id": call.id,
-                "name": call.name,
-                "arguments": call.arguments,
-                "result": text,
-                "ok": ok,
-                "seconds": round(seconds, 3),
-            }
-        )
-        event = events.ToolResulted(call.name, text, call.id)
-        event.ok, event.seconds = ok, seconds
+            text, ok = refusal or "", False
+        event = events.ToolResulted(call.name, self.clean(text), call.id)
+        event.ok, event.seconds = ok, clock.monotonic() - began
+        event.errors = tool.errors if tool and ok else ""
+        run.steps[-1]["calls"][-1] |= {"result": event.result, "ok": ok, "seconds": round(event.seconds, 3)}
+        with self.client.shield.held():
+            result["content"] = event.result
+            self.save(self.messages)
         yield event
         self._check_time(run)
         if self.stop():
             raise CallError("cancelled", code="cancelled", status=ExitStatus.INTERRUPTED)
+
+    def _refusal(self, call: ToolCall) -> str | None:
+        """Why a call is not run; None if it is."""
+        tool = self.tools.get(call.name)
+        if tool is None:
+            return f"error: there is no tool {call.name!r}; there are: {', '.join(self.tools)}"
+        if call.arguments is None:
+            return "error: the arguments are not a JSON object"
+        allowed = self.approve(call, tool)
+        return None if allowed is True else f"refused: {allowed or 'the user does not allow this call'}"
 
     def _check_time(self, run: Run) -> None:
         """Raise `Unfinished` at the deadline."""
@@ -275,44 +274,27 @@ class Loop:
         self._check_time(run)
         if len(run.steps) >= self.max_steps:
             raise Unfinished(f"the limit of {self.max_steps} request(s) is reached", partial=run)
-        if self.limit is None:
+        if self.limit is None or run.cost.source in ("none", "local"):
             return
         from ..gateways.prices import amount
 
         spent = amount(run.cost.usd)
-        if run.cost.source in ("none", "local"):
-            return
         if spent is None:
             message = "what this run has cost is not known, and there is no price to estimate it by"
             raise Unfinished(message, code="max_cost", partial=run)
         if spent >= self.limit:
             raise Unfinished(f"${spent:f} of the limit of ${self.limit:f} are spent", code="max_cost", partial=run)
 
-    def _ended(self, run: Run, error: CallError | Interrupted) -> CallError:
+    @staticmethod
+    def _ended(run: Run, error: CallError | Interrupted) -> CallError:
         """The end of a run, with what it has come to."""
-        partial = getattr(error, "partial", None)
-        if isinstance(partial, Answer) and partial is not run:
-            run.text = run.text or partial.text
-            run.cost = partial.cost if not run.steps else run.cost
         if isinstance(error, Interrupted):
             return CallError("stopped by a signal", code="interrupted", status=error.status, partial=run)
+        if isinstance(error.partial, Answer) and error.partial is not run:
+            run.text = run.text or error.partial.text
         if isinstance(error, Unfinished):
-            return Unfinished(error.message, code=error.code, partial=run)
+            return error
         return CallError.of(error, partial=run)
-
-
-def shortened(text: str, limit: int) -> str:
-    """A result of at most so many characters: two thirds of its head, a third of its tail."""
-    if len(text) <= limit:
-        return text
-    head, tail = limit * 2 // 3, limit // 3
-    left_out = len(text[head : len(text) - tail].encode("utf-8", "replace"))
-    return f"{text[:head]}\n[… {left_out} bytes left out …]\n{text[len(text) - tail :]}"
-
-
-def _echo(answer: Answer) -> dict[str, Any]:
-    """What goes back to the model as it came."""
-    return {"reasoning_content": answer.reasoning} if answer.echoed and answer.reasoning else {}
 
 
 def _refuses_reasoning(error: CallError) -> bool:
@@ -323,25 +305,3 @@ def _without_reasoning(messages: list[dict[str, Any]]) -> bool:
     """Take `reasoning_content` out of a conversation, which is changed; whether there was any."""
     found = [message for message in messages if message.pop("reasoning_content", None) is not None]
     return bool(found)
-
-
-def _sum_of_usage(one: dict[str, Any] | None, other: dict[str, Any] | None) -> dict[str, Any] | None:
-    """The counts of two usage blocks together; None if one is unknown."""
-    if one is None or other is None:
-        return None
-    names = {name for usage in (one, other) for name, value in usage.items() if type(value) is int}
-    return {name: one.get(name, 0) + other.get(name, 0) for name in (*one, *other) if name in names}
-
-
-def _sum_of_costs(one: Cost, other: Cost) -> Cost:
-    """Two costs together; unknown if one is."""
-    free = ("none", "local")
-    if one.source in free or other.source in free:
-        return other if one.source in free else one
-    from ..gateways import prices
-
-    first, second = prices.amount(one.usd), prices.amount(other.usd)
-    if first is None or second is None:
-        return UNKNOWN
-    source = "gateway" if one.source == other.source == "gateway" else "estimate"
-    return Cost(prices.plain(prices.EXACT.add(first, second)), source)

@@ -74,6 +74,11 @@ class Server:
         self._meta: dict[str, Any] = {}
         self._last_id = 0
 
+    @property
+    def junk(self) -> int:
+        """How many lines on its stdout were no messages."""
+        return self._wire.junk if self._wire else 0
+
     def start(self, timeout: float = START) -> None:
         """Start the server and list its tools. Raises `ServerError`; a signal that passes leaves it to `close`."""
         until = self._clock.monotonic() + timeout
@@ -124,7 +129,8 @@ class Server:
             with signals_held():
                 self._wire = Wire(*self._command)
         except OSError as error:
-            raise ServerError(f"cannot be run: {error.filename or self._command[0]}: {error.strerror}") from None
+            program = error.filename or " ".join(self._command[0])
+            raise ServerError(f"cannot be run: {program}: {error.strerror}") from None
         hello = {"protocolVersion": LEGACY[0], "capabilities": {}, "clientInfo": CLIENT}
         try:
             version = self._request("initialize", hello, until).get("protocolVersion")

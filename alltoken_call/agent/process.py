@@ -35,11 +35,21 @@ class Outcome:
 
     `output` is its stdout without line breaks at the end, `errors` the end of its stderr. `status` is the exit status,
     negative for a signal, and None if it was ended from here: because of the timeout, or since `stop` said so.
+    `cut(characters)` is the output cut to fewer characters.
     """
 
     def __init__(
-        self, output: str, errors: str, status: int | None, *, timed_out: bool, stopped: bool, seconds: float
+        self,
+        output: str,
+        errors: str,
+        status: int | None,
+        *,
+        timed_out: bool,
+        stopped: bool,
+        seconds: float,
+        cut: Callable[[int], str],
     ) -> None:
+        self.cut = cut
         self.output = output
         self.errors = errors
         self.status = status
@@ -103,6 +113,7 @@ def run(
         timed_out=timed_out and not ended,
         stopped=stopped and not ended,
         seconds=clock.monotonic() - begun,
+        cut=output.cut,
     )
 
 
@@ -166,9 +177,7 @@ def end_groups(processes: Sequence[Process]) -> None:
     finally:
         for process in processes:
             signal_group(process, signal.SIGKILL)
-        for process in processes:
-            with contextlib.suppress(subprocess.TimeoutExpired):  # in the kernel's hands
-                process.wait(GRACE)
+        waited(lambda: not any(map(alive, processes)), GRACE)  # longer only in the kernel's hands
 
 
 def alive(process: Process) -> bool:

@@ -9,16 +9,16 @@ import json
 import re
 
 from ..wire import parse_json
-from .pipes import Ends
+from .pipes import CHUNK, Ends
 from .process import ERRORS, WAKE, end_group, spawn, waited
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from typing import Any
 
 LONGEST_LINE = 16 << 20  # bytes
-LARGEST_TEXT = 18 << 20  # bytes in memory of a line that was decoded: there are two of it while it is parsed
+LARGEST_TEXT = 14 << 20  # bytes in memory of a line with wide characters: there are two of it while it is parsed
 LARGEST_OUTBOX = 8 << 20  # bytes beside which a child's own requests are not answered
 LAST_BREATH = 0.2  # seconds from the end of a child's pipes to its own
 METHOD_NOT_FOUND = -32601  # JSON-RPC 2.0 §5.1
@@ -115,7 +115,7 @@ class Wire:
 
     def discard(self) -> None:
         """Read what has come, for nobody."""
-        self.pipes.turn(0.0)
+        self.pipes.drain()
         self._lines.clear()
 
     def errors(self) -> str:
@@ -141,13 +141,25 @@ class Wire:
 
 def narrow(line: bytearray) -> str:
     """A line's text. One wide character makes all of a text 2 or 4 times as wide in memory; if it would be too large,
-    such characters become "?", and escapes stay as they are. The line is changed."""
+    such characters become "?", and their escapes are shown as they are. The line is changed."""
     if len(line) > LARGEST_TEXT // 4:
         characters = len(line.translate(None, _CONTINUATION))
         for width, first in ((4, _ASTRAL), (2, _WIDE)):
-            if characters * width > LARGEST_TEXT:
-                line[:] = line.translate(bytes(ord("?") if byte in first else byte for byte in range(256)))
+            if characters * width > LARGEST_TEXT and re.search(b"[%b]" % first, line):
+                table = bytes(ord("?") if byte in first else byte for byte in range(256))
+                _change(line, lambda piece, table=table: piece.translate(table))  # type: ignore[misc]
         width = 4 if re.search(rb"\\u[dD][89abAB]", line) else 2
         if (characters - 5 * line.count(b"\\u")) * width > LARGEST_TEXT:
-            line[:] = line.replace(b"\\u", b"//u")  # of the same length, and JSON, whatever stands before it
+            _change(line, lambda piece: piece.replace(b"\\u", b"/u"))  # JSON, also where a backslash comes before it
     return line.decode("utf-8", "ignore")
+
+
+def _change(line: bytearray, change: Callable[[bytearray], bytearray]) -> None:
+    """Change a line piece by piece: there is no room for two of it. An escape's beginning stays in one piece."""
+    at = 0
+    while at < len(line):
+        end = at + CHUNK
+        while line[end - 1 : end] == b"\\":
+            end += 1
+        line[at:end] = change(line[at:end])
+        at = end

@@ -1,4 +1,4 @@
-"""Tools that a model may call: plain functions, executables that declare themselves, and the tools of MCP servers."""
+"""Tools that a model may call: functions, executables that declare themselves, and the tools of MCP servers."""
 
 from __future__ import annotations
 
@@ -15,22 +15,18 @@ if TYPE_CHECKING:
     from typing import Any
 
     from .mcp import Server
+    from .process import Outcome, Process
 
 NAME = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
+NAME_RULE = "letters, digits, _ and -, at most 64"
+RESULT_LIMIT = 30_000  # characters of a result
+LOOK = 0.05  # seconds between two looks at what may end a call
 HEAD = 1 << 16  # bytes of an executable in which its declaration is looked for
-_LINE = re.compile(r"^\W{0,40}tool:(.*)$", re.MULTILINE)
+_LINE = re.compile(r"^\W{0,40}(?:(?:rem|REM|dnl)[ \t]+)?tool:(.*?)(?:\*/|-->)?[ \t\r]*$", re.MULTILINE)
 _PASTE = """\
 put lines like these into it, behind its comment sign:
 # tool: {"description": "what it does", "parameters": {"type": "object",
 # tool:   "properties": {"city": {"type": "string"}}, "required": ["city"]}}"""
-TYPES: dict[object, str] = {
-    str: "string",
-    int: "integer",
-    float: "number",
-    bool: "boolean",
-    list: "array",
-    dict: "object",
-}
 
 
 class ToolCall:
@@ -44,7 +40,7 @@ class ToolCall:
 
     @classmethod
     def of(cls, document: Mapping[str, Any]) -> ToolCall:
-        """The call in a message's `tool_calls`; empty arguments are an empty object."""
+        """The call in a message's `tool_calls`; empty arguments are an empty object, a missing id gets one of ours."""
         function = document.get("function") or {}
         raw = function.get("arguments") or ""
         try:
@@ -52,31 +48,57 @@ class ToolCall:
         except ValueError:
             arguments = None
         known = arguments if isinstance(arguments, dict) else None
-        return cls(document.get("id") or "", function.get("name") or "", known, raw)
+        return cls(document.get("id") or f"call_{os.urandom(6).hex()}", function.get("name") or "", known, raw)
+
+    def document(self, was: Mapping[str, Any]) -> dict[str, Any]:
+        """The call for the history: what `was` sent, with JSON for arguments, since servers refuse anything else."""
+        try:
+            json.loads(self.raw, parse_constant=_refuse)
+            arguments = self.raw
+        except (ValueError, RecursionError):
+            value = self.arguments if self.arguments is not None else {"INVALID_JSON": self.raw}
+            arguments = json.dumps(value)
+        return {**was, "id": self.id, "function": {**was["function"], "arguments": arguments}}
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(constant)  # NaN and infinities
 
 
 class Limits:
-    """What a call may take: seconds, and characters of its result. `stop` tells whether it is to end now."""
+    """What a call may take: seconds, and characters of its result. `stop` tells whether it is to end now, `end` ends
+    a tool's processes if a signal comes."""
 
-    def __init__(self, seconds: float, characters: int, stop: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        seconds: float,
+        characters: int,
+        stop: Callable[[], bool],
+        end: Callable[[Process], None] | None = None,
+    ) -> None:
         self.seconds = seconds
         self.characters = characters
         self.stop = stop
+        self.end = end
 
 
 class Tool:
     """A tool: its name, what it does, a JSON Schema of its arguments, and a function that gets them by keyword.
 
-    What `run` returns is the result: a text as it is, anything else as JSON. `asks`: each call needs consent.
+    What `run` returns is the result: a text as it is, anything else as JSON; what it raises is told to the model. It
+    runs in a thread of its own, and one that takes too long is given up: it goes on there to its end.
+    `asks`: each call needs consent.
+    `errors` is what a program wrote to stderr in the last call that went well.
     """
 
     asks = False
+    errors = ""
 
     def __init__(
         self, name: str, description: str, parameters: dict[str, Any], run: Callable[..., Any] | None = None
     ) -> None:
         if not NAME.fullmatch(name):
-            raise UsageError(f"{name!r} cannot be a tool's name: letters, digits, _ and -, at most 64")
+            raise UsageError(f"{name!r} cannot be a tool's name: {NAME_RULE}")
         self.name = name
         self.description = description
         self.parameters = {"type": "object", "properties": {}, **parameters}
@@ -89,26 +111,30 @@ class Tool:
 
     def call(self, arguments: dict[str, Any], limits: Limits) -> tuple[str, bool]:
         """The result of a call, and whether it went well. A function runs in a thread, so that it can be given up."""
+        import contextvars
         import threading
 
         found: list[tuple[str, bool]] = []
-        done = threading.Event()
 
         def work() -> None:
             try:
                 assert self.run is not None
                 value = self.run(**arguments)
-                found.append((value if isinstance(value, str) else json.dumps(value, default=str), True))
-            except Exception as error:  # noqa: BLE001  # whatever a tool does wrong is a result
-                found.append((f"error: {type(error).__name__}: {error}", False))
-            finally:
-                done.set()
+                text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+                found.append((text, True))
+            except BaseException as error:  # noqa: BLE001  # whatever a tool does wrong is a result, also SystemExit
+                about = f": {error}" if str(error) else ""
+                found.append((f"error: {type(error).__name__}{about}", False))
 
-        threading.Thread(target=work, daemon=True).start()
-        waited = 0.0
-        while not done.wait(0.05) and waited < limits.seconds and not limits.stop():
-            waited += 0.05
-        return found[0] if found else ("error: no result in time; it may have taken effect", False)
+        thread = threading.Thread(target=contextvars.copy_context().run, args=(work,), daemon=True)
+        thread.start()
+        left = limits.seconds
+        while thread.is_alive() and left > 0 and not limits.stop():
+            thread.join(min(left, LOOK))
+            left -= LOOK
+        why = f"no result within {limits.seconds:g} s" if left <= 0 else "interrupted"
+        text, ok = found[0] if found else (f"error: {why}; it may have taken effect", False)
+        return shortened(text, limits.characters), ok
 
 
 class Program(Tool):
@@ -142,18 +168,32 @@ class Program(Tool):
                 limit=limits.characters,
                 stop=limits.stop,
                 cwd=self._cwd,
+                end=limits.end,
             )
         except OSError as error:
             return f"error: cannot run {self._argv[0]}: {error.strerror}", False
         if ended.timed_out or ended.stopped:
             why = f"ended after {limits.seconds:g} s" if ended.timed_out else "interrupted"
-            return _joined(f"error: {why}; it may have taken effect", ended.errors, ended.output), False
+            return _failure(f"error: {why}; it may have taken effect", ended, limits), False
         if ended.status:
-            return _joined(f"error: exit status {ended.status}", ended.errors, ended.output), False
+            return _failure(f"error: exit status {ended.status}", ended, limits), False
         self.errors = ended.errors
         return ended.output, True
 
-    errors = ""  # what the last call that went well wrote to stderr
+
+def _failure(what: str, ended: Outcome, limits: Limits) -> str:
+    """What failed, the end of stderr, stdout: together as long as a result may be."""
+    told = "\n".join(filter(None, [what, ended.errors[-limits.characters // 2 :]]))
+    return "\n".join(filter(None, [told, ended.cut(max(limits.characters - len(told), 0))]))
+
+
+def shortened(text: str, limit: int) -> str:
+    """A result of at most so many characters: two thirds of its head, a third of its tail."""
+    if len(text) <= limit:
+        return text
+    head, tail = text[: limit - limit // 3], text[len(text) - limit // 3 :]
+    left_out = len(text[len(head) : len(text) - len(tail)].encode("utf-8", "replace"))
+    return f"{head}\n[… {left_out} bytes left out …]\n{tail}"
 
 
 class Remote(Tool):
@@ -168,7 +208,8 @@ class Remote(Tool):
 
     def call(self, arguments: dict[str, Any], limits: Limits) -> tuple[str, bool]:
         """Ask the server."""
-        return self._server.call(self._own_name, arguments, limits.seconds)
+        text, ok = self._server.call(self._own_name, arguments, limits.seconds)
+        return shortened(text, limits.characters), ok
 
 
 class Handed(Tool):
@@ -177,7 +218,10 @@ class Handed(Tool):
     def __init__(self, definition: dict[str, Any]) -> None:
         function = definition.get("function")
         name = function.get("name") if isinstance(function, dict) else None
-        super().__init__(name if isinstance(name, str) else "", "", {})
+        if isinstance(name, str):
+            super().__init__(name, "", {})
+        else:
+            self.name = f"({definition.get('type')})"  # the gateway's own, which has no calls
         self._definition = definition
 
     def definition(self) -> dict[str, Any]:
@@ -185,20 +229,18 @@ class Handed(Tool):
         return self._definition
 
 
-def _joined(*texts: str) -> str:
-    return "\n".join(text for text in texts if text)
-
-
 def declared(path: str, environ: Mapping[str, str]) -> Program:
     """The tool that an executable declares itself to be; it is read, not run. Raises `UsageError`."""
-    full = path if os.sep in path else os.path.join(os.curdir, path)
+    full = os.path.abspath(path)
+    if not os.path.isfile(full):
+        raise UsageError(f"--tool {path}: {'this is not a file' if os.path.exists(full) else 'there is no such file'}")
+    if not os.access(full, os.X_OK):
+        raise UsageError(f"--tool {path} is not executable", hint=f"chmod +x {path}")
     try:
         with open(full, "rb") as file:
             head = file.read(HEAD).decode("utf-8", "replace")
     except OSError as error:
         raise UsageError(f"--tool {path}: {error.strerror}") from None
-    if not os.path.isfile(full) or not os.access(full, os.X_OK):
-        raise UsageError(f"--tool {path} is not an executable file", hint=f"chmod +x {path}")
     text = "".join(_LINE.findall(head))
     if not text:
         raise UsageError(f"--tool {path} does not say what it is", hint=_PASTE)
@@ -206,89 +248,45 @@ def declared(path: str, environ: Mapping[str, str]) -> Program:
         value = parse_json(text)
     except ValueError:
         value = None
-    if not isinstance(value, dict) or not isinstance(value.get("parameters", {}), dict):
+    value = value if isinstance(value, dict) else {}
+    description, parameters = value.get("description"), value.get("parameters", {})
+    name = value.get("name", os.path.splitext(os.path.basename(path))[0])
+    if not isinstance(description, str) or not _is_schema(parameters) or not isinstance(name, str):
         raise UsageError(
             f"--tool {path}: its `tool:` lines are not a JSON object with description and parameters", hint=_PASTE
         )
-    name = value.get("name") or os.path.splitext(os.path.basename(path))[0]
-    return Program(
-        str(name), str(value.get("description") or ""), value.get("parameters", {}), [os.path.abspath(full)], environ
-    )
+    if not NAME.fullmatch(name):
+        hint = f'"name" in its `tool:` lines gives it another: {NAME_RULE}'
+        raise UsageError(f"--tool {path}: {name!r} cannot be a tool's name", hint=hint)
+    return Program(name, description, parameters, [full], environ)
+
+
+def _is_schema(value: object) -> bool:
+    return isinstance(value, dict) and value.get("type", "object") == "object"
 
 
 def defined(path: str, document: list[dict[str, Any]], environ: Mapping[str, str]) -> list[Tool]:
     """The tools of a --tools file: those with a `command` are run, the others are handed back. Raises `UsageError`."""
-    folder = os.path.dirname(os.path.abspath(path))
-    found: list[Tool] = []
-    for item in document:
-        command = item.get("command")
-        rest = {name: value for name, value in item.items() if name != "command"}
-        if command is None:
-            found.append(Handed(rest))
-            continue
-        function = item.get("function")
-        sound = isinstance(command, list) and command and all(isinstance(word, str) for word in command)
-        if not sound or not isinstance(function, dict) or not isinstance(function.get("name"), str):
-            raise UsageError(f'{path}: "command" is a list of words, beside a "function" with a name')
-        first = command[0] if os.sep not in command[0] else os.path.join(folder, command[0])
-        parameters = function.get("parameters")
-        found.append(
-            Program(
-                function["name"],
-                str(function.get("description") or ""),
-                parameters if isinstance(parameters, dict) else {},
-                [first, *command[1:]],
-                environ,
-            )
-        )
-    return found
+    return [_program(path, item, environ) if "command" in item else Handed(item) for item in document]
 
 
-def from_function(function: Callable[..., Any]) -> Tool:
-    """The tool that a plain function is: its docstring says what it does, its annotations what it takes.
+def _program(path: str, item: dict[str, Any], environ: Mapping[str, str]) -> Program:
+    """A tool of a --tools file that is run: its command is relative to that file."""
+    import shutil
 
-    str, int, float, bool, list, dict, list[str], Literal and X | None are understood. Raises `UsageError`.
-    """
-    import inspect
-    import typing
-
-    name = getattr(function, "__name__", "")
-    description = inspect.getdoc(function)
-    if not description:
-        raise UsageError(f"the tool {name} needs a docstring, which tells the model what it does")
-    hints = typing.get_type_hints(function)
-    properties: dict[str, Any] = {}
-    required = []
-    for parameter in inspect.signature(function).parameters.values():
-        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
-            raise UsageError(f"the tool {name}: every argument needs a name ({parameter})")
-        if parameter.name not in hints:
-            raise UsageError(f"the tool {name}: its argument {parameter.name} needs an annotation")
-        properties[parameter.name] = schema = _schema(hints[parameter.name], f"{name}({parameter.name})")
-        if parameter.default is parameter.empty:
-            required.append(parameter.name)
-        elif parameter.default is not None:
-            schema["default"] = parameter.default
-    return Tool(name, description, {"properties": properties, "required": required}, function)
-
-
-def _schema(hint: Any, where: str) -> dict[str, Any]:
-    """The JSON Schema of an annotation."""
-    import types
-    import typing
-
-    origin, inner = typing.get_origin(hint), typing.get_args(hint)
-    if hint in TYPES:
-        return {"type": TYPES[hint]}
-    if origin is typing.Literal:
-        kinds = {TYPES[type(value)] for value in inner}
-        return {"enum": list(inner)} | ({"type": kinds.pop()} if len(kinds) == 1 else {})
-    if origin is list and len(inner) == 1:
-        return {"type": "array", "items": _schema(inner[0], where)}
-    if origin is dict:
-        return {"type": "object"}
-    if origin in (typing.Union, types.UnionType) and type(None) in inner and len(inner) == 2:
-        other = next(one for one in inner if one is not type(None))
-        schema = _schema(other, where)
-        return schema | ({"type": [schema["type"], "null"]} if "type" in schema and "enum" not in schema else {})
-    raise UsageError(f"the tool argument {where} has an annotation that cannot be told to a model: {hint}")
+    command, function = item["command"], item.get("function")
+    function = function if isinstance(function, dict) else {}
+    name, parameters = function.get("name"), function.get("parameters", {})
+    if not isinstance(name, str):
+        raise UsageError(f'{path}: a tool with a "command" needs a "function" with a "name"')
+    if not isinstance(command, list) or not command or not all(isinstance(word, str) for word in command):
+        raise UsageError(f'{path}: the "command" of {name} is not a list of words')
+    if not _is_schema(parameters):
+        raise UsageError(f'{path}: the "parameters" of {name} are not the JSON Schema of an object')
+    first = command[0]
+    if os.path.dirname(first):
+        first = os.path.join(os.path.dirname(os.path.abspath(path)), first)
+    found = shutil.which(first, path=environ.get("PATH", os.defpath))
+    if found is None:
+        raise UsageError(f"{path}: the command of {name}, {command[0]}, is missing or not executable")
+    return Program(name, str(function.get("description") or ""), parameters, [found, *command[1:]], environ)

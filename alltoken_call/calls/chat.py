@@ -34,17 +34,24 @@ def ask(client: Client, body: dict[str, Any], command: str = "chat", earlier: An
 
     The arguments and errors are those of `answering`.
     """
-    events = answering(client, body, command, earlier)
+    return drained(client, answering(client, body, command, earlier))
+
+
+def drained(client: Client, events: Generator[Event, None, Answer]) -> Answer:
+    """Emit the events of a call that is going on; its answer."""
+    failure: CallError | Interrupted | None = None
     while True:
         try:
-            client.emit(next(events))
+            event = events.throw(failure) if failure else next(events)
+            failure = None
+            client.emit(event)
         except StopIteration as end:
             answer: Answer = end.value
             return answer
         except (CallError, Interrupted) as error:
             if getattr(events, "gi_frame", None) is None:  # it was raised in there, and has the value with it
                 raise
-            events.throw(error)
+            failure = error
 
 
 def answering(
@@ -54,7 +61,8 @@ def answering(
 
     `body` is the JSON of a chat completion; streamed if its `stream` is true. `command` is chat or search, for the
     ledger; `earlier` the value of a failed attempt of the same run, whose row is used on. Raises `CallError`, with
-    status 9 if text had begun, and 6 if the budget is used up.
+    status 9 if text had begun, and 6 if the budget is used up. What a program's own signal handler raises passes, and
+    the request is recorded here.
     """
     answer = Answer(body["model"])
     if earlier is None:
@@ -77,7 +85,7 @@ def answering(
                 client.price(answer, client.dialect.header_cost(response.header, answer.usage))
         yield from warnings_of_end(client, answer)
     except NetError as error:
-        if reading.begun:
+        if reading.begun and error.code != "cancelled":
             message = f"the answer was cut short: {error.message}"
             raise client.ended(error, answer, status=ExitStatus.CUT_SHORT, message=message, hint=KEPT) from None
         raise client.ended(error, answer, hint=_billed(error)) from None
@@ -85,6 +93,11 @@ def answering(
         raise error if error.partial else client.ended(error, answer) from None
     except Interrupted as signal:
         raise client.ended(signal, answer) from None
+    except GeneratorExit:
+        raise
+    except BaseException:  # a KeyboardInterrupt, or a bug: nobody else would know of this request
+        client.record(answer, command=command, ended=client.clock.now(), exit_status=int(ExitStatus.INTERRUPTED))
+        raise
     return answer
 
 
@@ -200,27 +213,30 @@ class _Reading:
             self._take(last)
 
     def _take(self, item: sse.Event | sse.Comment | sse.Stray) -> None:
-        if isinstance(item, sse.Stray):  # an error that a relay writes into the stream as it is
-            frame = object_of(item.text)
-            if frame.get("error"):
-                self._frame(frame)
+        if isinstance(item, sse.Event):
+            self._event(item.data)
         elif isinstance(item, sse.Comment):
             text = item.text.strip()
             figures = object_of(text) if text.startswith("{") else {}  # anything else keeps the connection alive
             if figures and (cost := self._client.dialect.comment_cost(figures)):
                 self._cost, self._settled = cost, True
-        elif item.data == "[DONE]":
-            self._done = self._understood = True
-        elif item.data.strip():
-            try:
-                frame = parse_json(item.data)
-            except ValueError:
-                frame = None
-            if isinstance(frame, dict):
+        else:  # an error that a relay writes into the stream as it is
+            frame = object_of(item.text)
+            if frame.get("error"):
                 self._frame(frame)
-            else:
-                self._unread += 1
-                self._events.append(Warned("a frame of the stream is not a JSON object: part of the answer is missing"))
+
+    def _event(self, data: str) -> None:
+        try:
+            frame = parse_json(data)
+        except ValueError:
+            frame = None
+        if isinstance(frame, dict):
+            self._frame(frame)
+        elif data == "[DONE]":
+            self._done = self._understood = True
+        elif data.strip():
+            self._unread += 1
+            self._events.append(Warned("a frame of the stream is not a JSON object: part of the answer is missing"))
 
     def _frame(self, frame: dict[str, Any]) -> None:
         delta = self._client.dialect.delta(frame)
@@ -238,13 +254,17 @@ class _Reading:
         if delta.reasoning:
             self._reasoning.write(delta.reasoning)
             self._events.append(Reasoning(delta.reasoning))
-        for position, piece in enumerate(delta.calls):
-            self._call(piece, position)
+        if delta.calls:
+            for position, piece in enumerate(delta.calls):
+                self._call(piece, position)
         if delta.echoed:
             self._echoed = True
-        answer.finish_reason = answer.finish_reason or delta.finish
-        answer.served_model = answer.served_model or delta.model
-        answer.request_id = answer.request_id or delta.request_id
+        if delta.finish:
+            answer.finish_reason = answer.finish_reason or delta.finish
+        if answer.served_model is None:
+            answer.served_model = text_of(delta.model)
+        if delta.request_id:
+            answer.request_id = answer.request_id or delta.request_id
         if delta.usage is not None:
             answer.usage = delta.usage
             if not self._settled and (cost := self._client.dialect.usage_cost(delta.usage)):

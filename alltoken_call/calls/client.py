@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ..config import Gateway
     from ..gateways.prices import Prices
     from ..net.response import Response
+    from ..store.budget import Budget
     from ..store.ledger import Ledger
     from ..values import Event, Request, Result
 
@@ -77,6 +78,8 @@ class Client:
         self.tick = tick
         self.key = key
         self._prices: dict[str, Prices | None] = {}
+        self._warned = False  # of calls of unknown cost
+        self.unit: int | None = None  # how much of the gateway's own unit is one dollar, once that was asked
         self.transport = Transport(
             self.clock, key=key, timeout=timeout, proxied=gateway.proxied, on_event=on_event, stop=stop
         )
@@ -153,9 +156,14 @@ class Client:
         if self.ledger is not None:
             self.ledger.remember(self.gateway.root, self.dialect.name)
 
-    def settle(self) -> None:
-        """Find out the dialect, with one request, if it is not known yet. Raises `NetError` if nobody answers."""
+    def settle(self, *, buying: bool = False) -> None:
+        """Find out the dialect, with one request, if it is not known yet.
+
+        `buying`: the budget is asked before. Raises `NetError` if nobody answers, and as `admit`.
+        """
         if not self._settled:
+            if buying and (limited := self._limit()) is not None:
+                limited[0].check(limited[1], self.clock.now())
             try:
                 self.once(self.dialect.model_lists("chat")[0]).close()
             except NetError as error:
@@ -234,7 +242,8 @@ class Client:
             end = CallError.of(error)
             known = isinstance(error, NetError) and not error.sent
             known = known and (error.http is None or 400 <= error.http < 500)
-        if result.cost is UNKNOWN and known and not (isinstance(result, Pending) and result.task_id):
+        bought = isinstance(result, Pending) and (result.task_id or result.status == "completed")
+        if result.cost is UNKNOWN and known and not bought:
             result.cost = NOTHING
         self.price(result)
         result.request_id = changes.get("request_id") or end.request_id or result.request_id
@@ -278,24 +287,35 @@ class Client:
         `CallError` with status 6 if the budget is used up, and `UsageError` if the ledger cannot tell.
         """
         result.tried = True
-        if self.budget.strip() and not self.gateway.local:
-            from ..store import budget
-
-            limit = budget.parse(self.budget)
-            path = self.ledger.path if self.ledger and self.ledger.works else None
-            if path is None:
-                raise UsageError(
-                    "ALLTOKEN_BUDGET is set, and there is no ledger to tell what was spent", code="no_ledger"
-                )
+        limited = self._limit()
+        if limited is not None:
             row = self._row(result) | {"command": command} | fields
             result.tried = False  # a run that is refused leaves no row
-            result.row = budget.admit(limit, path, row, self.clock.now(), lambda text: self.emit(Warned(text)))
+            result.row = limited[0].admit(limited[1], row, self.clock.now(), self._warn_of_unknown)
             result.tried = True
         elif first or needed:
             self.record(result, command=command, **fields)
         if needed and result.row is None:
             result.tried = False
             raise UsageError("the ledger cannot be used, and --once needs it: nothing was sent", code="no_ledger")
+
+    def _limit(self) -> tuple[Budget, str] | None:
+        """The budget, if there is one that counts here, and the ledger's path. Raises `UsageError`."""
+        if not self.budget.strip() or self.gateway.local:
+            return None
+        from ..store import budget
+
+        limit = budget.parse(self.budget)
+        path = self.ledger.path if self.ledger and self.ledger.works else None
+        if path is None:
+            raise UsageError("ALLTOKEN_BUDGET is set, and there is no ledger to tell what was spent", code="no_ledger")
+        return limit, path
+
+    def _warn_of_unknown(self, text: str) -> None:
+        """Warn of calls of unknown cost that the budget counts, once a run."""
+        if not self._warned:
+            self._warned = True
+            self.emit(Warned(text))
 
     @property
     def can_look_up(self) -> bool:

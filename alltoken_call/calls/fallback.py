@@ -10,13 +10,15 @@ import re
 from ..errors import CallError, NetError
 from ..text import one_line
 from ..values import Answer, Warned
-from .chat import ask
+from .chat import answering, drained
 from .models import catalog, list_models
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Generator
     from typing import Any
 
+    from ..values import Event
     from .client import Client
 
 
@@ -59,17 +61,29 @@ def ask_with_fallback(
     families: tuple[str, ...] = (),
     command: str = "chat",
 ) -> Answer:
-    """`ask`, and if all providers fail before any text, ask again as `choice` says: auto, none, or ids.
+    """`ask`, with the arguments of `answering_with_fallback`."""
+    return drained(client, answering_with_fallback(client, body, choice, families=families, command=command))
+
+
+def answering_with_fallback(
+    client: Client,
+    body: dict[str, Any],
+    choice: str | list[str],
+    *,
+    families: tuple[str, ...] = (),
+    command: str = "chat",
+) -> Generator[Event, None, Answer]:
+    """`answering`, and if all providers fail before any text, ask again as `choice` says: auto, none, or ids.
 
     A fallback that does not exist is passed over. `families` bounds what auto may choose from. The answer's `model`
-    is the one that was asked in the end. Raises as `ask`.
+    is the one that was asked in the end. Raises as `answering`.
     """
     first = body["model"]
     plan = [name for name in choice if name != first] if isinstance(choice, list) else None if choice == "auto" else []
     partial: Answer | None = None
     while True:
         try:
-            return ask(client, body, command, partial)
+            return (yield from answering(client, body, command, partial))
         except CallError as error:
             if not isinstance(error.partial, Answer):  # refused here
                 raise

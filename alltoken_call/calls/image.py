@@ -450,8 +450,10 @@ def _fetch_copy(work: _Work, path: str, url: str) -> None:
             with file:
                 size = download(url, file, client.transport, client.clock, client.emit, home=client.gateway.root)
                 files.sync(file)
-        except BaseException:
+        except BaseException as error:
             files.discard(part)
+            if isinstance(error, NetError) and error.code == "address":
+                work.saved.resumable = False  # it is never opened
             raise
         return part, size
 
@@ -489,6 +491,8 @@ def _finish(work: _Work) -> Saved:
 def _ended(work: _Work, error: NetError | CallError | Interrupted) -> CallError:
     """The end of the call, which says what is kept of the answer and where."""
     client, saved = work.client, work.saved
+    if saved.cost is UNKNOWN and saved.status == "completed":  # paid for, though it may not be here
+        saved.cost = client.estimate(saved, work.wanted or 1, 0.0) or saved.cost
     status = status_of_wait(error) if isinstance(error, NetError) else None
     end = client.ended(error, saved, **({} if status is None else {"status": status}))
     if not work.spool.kept:

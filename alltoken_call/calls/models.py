@@ -16,14 +16,20 @@ if TYPE_CHECKING:
 HINT_PATIENCE = 5.0  # seconds that the names in a hint are worth
 
 
-def list_models(client: Client, kind: str) -> list[tuple[str, dict[str, Any]]]:
-    """The models of a kind (chat, image, video or all) in the live lists, each with its id. Raises `NetError`."""
-    found: dict[str, dict[str, Any]] = {}
-    for request in client.dialect.model_lists(kind):
+def listing(client: Client, kind: str, *, priced: bool = False) -> list[tuple[str, dict[str, Any], Request]]:
+    """The models of a kind (chat, image, video or all), each with its id, its entry and the list that has it: the live
+    lists, or the public price list. Raises `NetError`."""
+    found: dict[str, tuple[str, dict[str, Any], Request]] = {}
+    for request in [client.dialect.price_list()] if priced else client.dialect.model_lists(kind):
         for name, entry in _entries(client, request):
             if client.dialect.is_of(entry, kind, request):
-                found.setdefault(name, entry)
-    return list(found.items())
+                found.setdefault(name, (name, entry, request))
+    return list(found.values())
+
+
+def list_models(client: Client, kind: str) -> list[tuple[str, dict[str, Any]]]:
+    """The models of a kind in the live lists, each with its id. Raises `NetError`."""
+    return [(name, entry) for name, entry, _ in listing(client, kind)]
 
 
 def catalog(client: Client) -> dict[str, dict[str, Any]]:

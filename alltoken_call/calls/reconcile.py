@@ -50,13 +50,15 @@ def gateways_with_unknown(path: str | None, since: float) -> list[str]:
 
 
 def unit_of(client: Client) -> int:
-    """How much of the gateway's own unit is one dollar, as it says; its usual figure if it does not."""
-    request = client.dialect.status()
-    try:
-        document = client.get(request).document if request else {}
-    except NetError:
-        document = {}
-    return client.dialect.unit(document)
+    """How much of the gateway's own unit is one dollar, as it says, asked once; its usual figure if it does not."""
+    if client.unit is None:
+        request = client.dialect.status()
+        try:
+            document = client.get(request).document if request else {}
+        except NetError:
+            document = {}
+        client.unit = client.dialect.unit(document)
+    return client.unit
 
 
 def _read(client: Client) -> dict[str, str] | None:

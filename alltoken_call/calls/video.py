@@ -72,6 +72,9 @@ def collect(client: Client, clip: Clip, *, force: bool = False) -> Clip:
         status = status_of_wait(error) if isinstance(error, NetError) else error.status
         message = {"message": "the time of --max-wait is over"} if status is ExitStatus.PENDING else {}
         raise client.ended(error, clip, status=status, **message) from None
+    finally:
+        if clip.cost is UNKNOWN and clip.status == "completed":  # paid for, though it may not be here
+            clip.cost = client.estimate(clip, 1, 0.0) or clip.cost
 
 
 def _look(client: Client, clip: Clip) -> Task:

@@ -191,11 +191,11 @@ class Context:
         except UsageError:
             return (chosen or self.environ.get("ALLTOKEN_GATEWAY", "")).strip().lower()
 
-    def settled(self, args: argparse.Namespace, output: Output) -> Client:
-        """The client of this command, whose dialect is known: it is found out if need be. Raises as `client`, and
-        `NetError`."""
+    def settled(self, args: argparse.Namespace, output: Output, *, buying: bool = False) -> Client:
+        """The client of this command, whose dialect is known: it is found out if need be. `buying`: the budget is asked
+        before. Raises as `client`, and `NetError`."""
         client = self.client(args, output)
-        client.settle()
+        client.settle(buying=buying)
         return client
 
     def prompt(self, words: list[str], output: Output, *, only_dash: bool = False) -> str:
@@ -214,13 +214,14 @@ class Context:
         """Whether somebody can be asked: stderr is a terminal, and there is one to read from."""
         from .terminal import controlling
 
-        return is_terminal(self.stderr) and controlling() is not None
+        with controlling() as terminal:
+            return is_terminal(self.stderr) and terminal is not None
 
     def read_message(self) -> str | None:
         """A message that is typed at a prompt; None if the user leaves."""
         from .terminal import read_message
 
-        return read_message(is_terminal(self.stdout))
+        return read_message(to_terminal=is_terminal(self.stdout))
 
     def can_talk(self) -> bool:
         """Whether a person types on stdin and sees stderr."""
@@ -234,7 +235,7 @@ class Context:
         """What somebody answers to a question on the controlling terminal; "" if nothing is said."""
         from .terminal import ask
 
-        return ask(question)
+        return ask(question, self.clock.left)
 
     def command_line(self, *words: str) -> str:
         """A command line that runs this program here, as one would type it."""

@@ -122,6 +122,7 @@ def _main(argv: list[str], context: Context) -> int:
         return _ended(None, (), context, output, lambda: _without_command(argv, context, output))[0]
     head, words = _cut(argv, thinking=name == "chat")
     output = Output(context, json_mode="--json" in head, quiet="-q" in head or "--quiet" in head)
+    output.gateway = _gateway(head)
     keys = _module(name).FIELDS
     status, result = _ended(name, keys, context, output, lambda: _run(name, head, words, context, output))
     if result is not None and result.tried and not result.recorded and context.made is not None:
@@ -229,6 +230,13 @@ def _command(argv: list[str]) -> tuple[str | None, list[str]]:
     if word.lower().startswith("/alltoken-"):
         word = word.lower().removeprefix("/alltoken-")
     return (word, argv[:before] + argv[before + 1 :]) if word in COMMANDS else (None, argv)
+
+
+def _gateway(head: list[str]) -> str | None:
+    """The gateway that a command line names, also one that cannot be parsed."""
+    found = [word.partition("=")[2] for word in head if word.startswith("--gateway=")]
+    found += [head[at + 1] for at, word in enumerate(head[:-1]) if word == "--gateway"]
+    return found[-1] if found else None
 
 
 def _cut(words: list[str], *, thinking: bool) -> tuple[list[str], list[str]]:

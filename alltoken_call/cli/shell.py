@@ -1,6 +1,14 @@
-"""--completion: a script for bash, zsh or fish, generated from the parsers; Tab starts no Python."""
+"""--completion: a script for bash, zsh or fish, generated from the parsers; Tab starts no Python and no network.
+
+Ids of models come from the files that `models` writes (store/seen.py), ids of tasks from the ledger if sqlite3's own
+command is there, and from nowhere else.
+"""
 
 from __future__ import annotations
+
+from .. import config
+from ..store.ledger import ENDED
+from . import scripts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -8,71 +16,92 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 SHELLS = ("bash", "zsh", "fish")
-_FILES = ("FILE", "FILE|URL", "PATH", "DIR")
+_FILES = ("FILE", "FILE|URL", "PATH", "DIR", "FILE|COMMAND")
+_RATIOS = ("16:9", "9:16", "4:3", "3:4", "21:9", "1:1")
+_VALUES = {  # what is offered for options that take other values as well
+    "--size": ("1024x1024", "1536x1024", "1024x1536", "auto"),
+    "--quality": ("low", "medium", "high", "auto"),
+    "--ratio": _RATIOS,
+    "video --ratio": (*_RATIOS, "adaptive"),
+    "--resolution": ("480p", "720p", "1080p"),
+    "--gateway": tuple(config.KNOWN),
+    "--since": ("24h", "7d", "30d"),
+    "--fallback": ("auto", "none"),
+}
+_KINDS = {"models": "chat image video", "cost": "chat image video"}  # of ids; a command's own name for the others
+_FIRST = ("chat", "models", "cost")  # their first word may be a model
+_TASKS = (
+    "SELECT task_id FROM calls WHERE command = '{}' AND task_id IS NOT NULL AND (status IS NULL OR status NOT IN ("
+    + ", ".join(f"'{status}'" for status in ENDED)
+    + ")) ORDER BY id DESC LIMIT 20"
+)
 
 
 class _Option:
     """What completion needs of one option."""
 
-    def __init__(self, action: argparse.Action) -> None:
+    def __init__(self, command: str, action: argparse.Action) -> None:
         self.names = list(action.option_strings)
-        self.help = (action.help or "").partition(";")[0]
+        self.about = (action.help or "").partition(";")[0].partition(" (")[0]
         self.takes = action.nargs != 0
-        self.choices = list(action.choices or ())
+        self.optional = action.nargs == "?"
+        name = self.names[-1]
+        suggested = _VALUES.get(f"{command} {name}") or _VALUES.get(name, ())
+        self.values = list(action.choices or suggested)
         self.files = action.metavar in _FILES
+        self.models = name == "--model"
+        self.tasks = name in ("--resume", "--cancel") and self.takes
 
 
 def script(shell: str, parsers: Mapping[str, argparse.ArgumentParser], top: list[str]) -> str:
     """The completion script of `shell` for the commands' `parsers` and the `top` level's options."""
     options = {
-        name: [_Option(action) for action in parser._actions if action.option_strings]  # noqa: SLF001  # no public way
+        name: [_Option(name, action) for action in parser._actions if action.option_strings]  # noqa: SLF001  # no public way
         for name, parser in parsers.items()
     }
     about = {name: parser.description or "" for name, parser in parsers.items()}
     return {"bash": _bash, "zsh": _zsh, "fish": _fish}[shell](options, about, top)
 
 
-def _bash(options: dict[str, list[_Option]], about: dict[str, str], top: list[str]) -> str:
-    def offer(words: list[str]) -> str:
-        return f'COMPREPLY=($(compgen -W "{" ".join(words)}" -- "$cur")); return ;;'
+def _filled(template: str, **parts: str) -> str:
+    """A template with its @NAME@s replaced; shells have other uses for braces and percent signs."""
+    for name, part in parts.items():
+        template = template.replace(f"@{name}@", part)
+    return template.strip()
 
-    lines = []
+
+def _bash(options: dict[str, list[_Option]], about: dict[str, str], top: list[str]) -> str:
+    def action(command: str, option: _Option) -> str | None:
+        if option.models:
+            return f"_alltoken_call_models {_KINDS.get(command, command)}"
+        if option.tasks:
+            return f"_alltoken_call_tasks {command}"
+        if option.values:
+            return f"_alltoken_call_offer {' '.join(option.values)}"
+        return "_alltoken_call_files" if option.files else "" if option.takes else None
+
+    values = []
     for command, all_of in options.items():
         for option in all_of:
-            pattern = "|".join(f"{command}:{name}" for name in option.names)
-            if option.choices:
-                lines.append(f"        {pattern}) {offer(option.choices)}")
-            elif option.files:
-                lines.append(f"        {pattern}) _alltoken_call_files; return ;;")
-            elif option.takes:
-                lines.append(f"        {pattern}) return ;;")
+            act = action(command, option)
+            if act is not None:
+                pattern = " | ".join(f"{command}:{name}" for name in option.names)
+                values.append(f"        {pattern}) {act and act + '; '}return ;;")
     flags = [
-        f"        {command}:-*) {offer([name for option in all_of for name in option.names])}"
+        f"        {command}:-*)"
+        f" _alltoken_call_offer {' '.join(name for option in all_of for name in option.names)}; return ;;"
         for command, all_of in options.items()
     ]
-    return "\n".join(
-        [
-            "_alltoken_call_files() {  # a line a name, which may hold spaces; macOS's bash lacks both builtins",
-            "    compopt -o filenames 2>/dev/null",
-            '    if type mapfile >/dev/null 2>&1; then mapfile -t COMPREPLY < <(compgen -f -- "$cur")',
-            """    else local IFS=$'\\n'; COMPREPLY=($(compgen -f -- "$cur")); fi""",
-            "}",
-            "_alltoken_call() {",
-            '    local cur="${COMP_WORDS[COMP_CWORD]}" prev="${COMP_WORDS[COMP_CWORD-1]}" command="${COMP_WORDS[1]}"',
-            "    COMPREPLY=()",
-            '    case "$COMP_CWORD:$command:$prev" in',
-            f"        1:*) {offer([*about, *top])}",
-            "    esac",
-            '    case "$command:$prev" in',
-            f"        --completion:*) {offer(list(SHELLS))}",
-            *lines,
-            "    esac",
-            '    case "$command:$cur" in',
-            *flags,
-            "    esac",
-            "}",
-            "complete -o default -F _alltoken_call alltoken-call",
-        ]
+    first = [f"        {name}) _alltoken_call_models {_KINDS.get(name, name)} ;;" for name in _FIRST]
+    return _filled(
+        scripts.BASH,
+        tasks=_TASKS.format("$1"),
+        shells=" ".join(SHELLS),
+        commands=" ".join(about),
+        top=" ".join(top),
+        values="\n".join(values),
+        flags="\n".join(flags),
+        first="\n".join(first),
     )
 
 
@@ -80,42 +109,36 @@ def _zsh(options: dict[str, list[_Option]], about: dict[str, str], top: list[str
     def quoted(text: str) -> str:
         return text.replace("'", "'\\''")
 
-    def spec(option: _Option, name: str) -> str:
-        text = option.help.translate(str.maketrans("[]:", "() "))
-        if option.choices:
-            value = f":value:({' '.join(option.choices)})"
+    def value(command: str, option: _Option) -> str:
+        if option.models:
+            act = f"{{_alltoken_call_models {_KINDS.get(command, command)}}}"
+        elif option.tasks:
+            act = f"{{_alltoken_call_tasks {command}}}"
+        elif option.values:
+            act = f"({' '.join(option.values)})".replace(":", "\\:")
         else:
-            value = ":file:_files" if option.files else ":value: " if option.takes else ""
-        return f"'*{name}[{quoted(text)}]{value}'"
+            act = "_files" if option.files else " "
+        return f":{':' * option.optional}value:{act}" if option.takes else ""
+
+    def spec(command: str, option: _Option, name: str) -> str:
+        about = option.about.replace("\\", "\\\\").replace("[", "\\[").replace("]", "\\]").replace(":", "\\:")
+        return f"'*{name}[{quoted(about)}]{value(command, option)}'"
 
     cases = []
     for command, all_of in options.items():
-        specs = " ".join(spec(option, name) for option in all_of for name in option.names)
-        cases.append(f"        {command}) _arguments -S {specs} '*:word:_files' ;;")
-    described = " ".join(f"'{name}:{quoted(text)}'" for name, text in about.items())
-    return "\n".join(
-        [
-            "#compdef alltoken-call",
-            "_alltoken_call() {",
-            "    local -a commands",
-            "    if (( CURRENT == 2 )); then",
-            f"        commands=({described})",
-            f"        _describe command commands; compadd -- {' '.join(top)}; return",
-            "    fi",
-            "    shift words; (( CURRENT-- ))",
-            "    case $words[1] in",
-            f"        --completion) compadd -- {' '.join(SHELLS)} ;;",
-            *cases,
-            "        *) _files ;;",
-            "    esac",
-            "}",
-            "# autoloaded from $fpath it is a function's body; evaluated, it has a function to register",
-            'if [[ $funcstack[1] == _alltoken-call ]]; then _alltoken_call "$@"',
-            "else",
-            "    (( $+functions[compdef] )) || { autoload -Uz compinit && compinit; }",
-            "    compdef _alltoken_call alltoken-call",
-            "fi",
-        ]
+        specs = [spec(command, option, name) for option in all_of for name in option.names]
+        if command in _FIRST:
+            specs.append(f"'1:word:{{_alltoken_call_models {_KINDS.get(command, command)} || _files}}'")
+        cases.append(f"        {command}) _arguments -S {' '.join(specs)} '*:word:_files' ;;")
+    return _filled(
+        scripts.ZSH,
+        tasks=_TASKS.format("$1"),
+        shells=" ".join(SHELLS),
+        commands=" ".join(about),
+        top=" ".join(top),
+        anywhere="--json|-q|--quiet|-v|--verbose|--dry-run",
+        described=" ".join(f"'{name}:{quoted(text)}'" for name, text in about.items()),
+        cases="\n".join(cases),
     )
 
 
@@ -123,17 +146,27 @@ def _fish(options: dict[str, list[_Option]], about: dict[str, str], top: list[st
     def quoted(text: str) -> str:
         return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
+    def value(command: str, option: _Option) -> str:
+        if option.models:
+            return f" -x -a '(__alltoken_call_models {_KINDS.get(command, command)})'"
+        if option.tasks:
+            return f" -x -k -a '(__alltoken_call_tasks {command})'"
+        if option.values:
+            return f" -x -a {quoted(' '.join(option.values))}"
+        return " -r -F" if option.files else " -x" if option.takes else ""
+
     start = "complete -c alltoken-call"
-    first = "-n 'test (count (commandline -opc)) -eq 1'"
-    lines = [f"{start} {first} -f -a {name} -d {quoted(text)}" for name, text in about.items()]
-    lines += [f"{start} {first} -f -a {name}" for name in top]
+    first = f"{start} -n __alltoken_call_is -f"
+    lines = [f"{first} -a {name} -d {quoted(text)}" for name, text in about.items()]
+    lines += [f"{first} -a {name}" for name in ("help", *top)]
+    lines.append(f"{start} -n '__alltoken_call_is help' -f -a {quoted(' '.join(about))}")
     lines.append(f"{start} -n 'contains -- --completion (commandline -opc)' -f -a {quoted(' '.join(SHELLS))}")
     for command, all_of in options.items():
+        test = f"-n '__alltoken_call_is {command}'"
+        if command in _FIRST:
+            alone = f"-n '__alltoken_call_is {command}; and test (count (commandline -opc)) -eq 2'"
+            lines.append(f"{start} {alone} -a '(__alltoken_call_models {_KINDS.get(command, command)})'")
         for option in all_of:
             names = " ".join(f"-l {name[2:]}" if name.startswith("--") else f"-s {name[1:]}" for name in option.names)
-            if option.choices:
-                value = f" -x -a {quoted(' '.join(option.choices))}"
-            else:
-                value = " -r -F" if option.files else " -x" if option.takes else ""
-            lines.append(f"{start} -n '__fish_seen_subcommand_from {command}' {names}{value} -d {quoted(option.help)}")
-    return "\n".join(lines)
+            lines.append(f"{start} {test} {names}{value(command, option)} -d {quoted(option.about)}")
+    return "\n".join([_filled(scripts.FISH, tasks=_TASKS.format("$argv[1]")), *lines])

@@ -4,73 +4,108 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
+import sys
 
 from ..text import inert
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import TextIO
+    from collections.abc import Callable, Iterator
+
+QUOTES = '"""'
+TOGETHER = 0.03  # seconds in which the lines of a paste follow each other
 
 
-def controlling() -> TextIO | None:
-    """The controlling terminal, open; None if there is none. stdin may be a pipe."""
+@contextlib.contextmanager
+def controlling() -> Iterator[int | None]:
+    """A descriptor of the controlling terminal; None if there is none. stdin may be a pipe."""
     try:
-        return open(os.ctermid() if hasattr(os, "ctermid") else "CON", "r+", buffering=1, encoding="utf-8")
-    except (OSError, ValueError):
-        return None
+        descriptor = os.open(os.ctermid() if hasattr(os, "ctermid") else "CON", os.O_RDWR)
+    except OSError:
+        yield None
+        return
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
-def ask(question: str) -> str:
-    """What somebody types as an answer; what was typed before the question is thrown away."""
-    terminal = controlling()
-    if terminal is None:
-        return ""
-    with terminal:
-        with contextlib.suppress(ImportError, OSError):
+def ask(question: str, left: Callable[[], float]) -> str:
+    """What somebody types as an answer within the seconds that are `left`; what was typed before the question is thrown
+    away."""
+    answer = b""
+    with controlling() as terminal, contextlib.suppress(OSError):  # it was hung up
+        if terminal is None:
+            return ""
+        with contextlib.suppress(ImportError):
             import termios
 
-            termios.tcflush(terminal.fileno(), termios.TCIFLUSH)
-        terminal.write(inert(question))
-        terminal.flush()
-        return terminal.readline()
+            termios.tcflush(terminal, termios.TCIFLUSH)
+        data = inert(question).encode("utf-8", "backslashreplace")
+        while data:
+            data = data[os.write(terminal, data) :]
+        while not answer.endswith(b"\n"):
+            if os.name != "nt" and not select.select([terminal], [], [], min(max(left(), 0.0), 1e7))[0]:
+                os.write(terminal, b"\n")
+                break
+            if not (piece := os.read(terminal, 4096)):
+                break
+            answer += piece
+    return answer.decode("utf-8", "replace")
 
 
-def read_message(to_terminal: bool) -> str | None:
+def read_message(*, to_terminal: bool) -> str | None:
     """A message that is typed at a prompt; None at the end (Ctrl-D). A pasted block, or lines between three quotes, are
     one message. Line editing and this session's history come by readline if Python has it; nothing is stored."""
-    line = _line("> ", to_terminal)
-    if line is None or not line.startswith('"""'):
+    line = _line("> ", to_terminal=to_terminal)
+    if line is None or not line.startswith(QUOTES):
         return line
-    lines = [line[3:]]
-    while not (len(lines) > 1 or len(line) > 3) or not lines[-1].endswith('"""'):
-        more = _line(". ", to_terminal)
+    text = line.removeprefix(QUOTES)
+    while not text.endswith(QUOTES) or (text == QUOTES and "\n" not in text):
+        more = _line(". ", to_terminal=to_terminal)
         if more is None:
             break
-        lines.append(more)
-    return "\n".join(lines).removesuffix('"""').strip("\n")
+        text += "\n" + more
+    text = text.removesuffix(QUOTES).strip("\n")
+    return f"/{text}" if text.startswith("/") else text  # in quotes, it is no command
 
 
-def _line(prompt: str, to_terminal: bool) -> str | None:
-    import select
-    import sys
-
-    pastes = False
-    with contextlib.suppress(ImportError):
-        import readline
-
-        pastes = "libedit" not in (readline.__doc__ or "")
+def _line(prompt: str, *, to_terminal: bool) -> str | None:
+    """A line, or a pasted block; None at the end."""
+    pastes = to_terminal and _edits()
     try:
-        if to_terminal:
-            line = input(prompt)
-        else:  # stdout is the user's: the prompt must not go there
-            sys.stderr.write(prompt)  # noqa: TID251
-            sys.stderr.flush()  # noqa: TID251
-            line = sys.stdin.readline()  # noqa: TID251
-            if not line:
-                return None
-            line = line.rstrip("\n")
-        while not pastes and select.select([sys.stdin], [], [], 0.03)[0]:  # noqa: TID251
-            line += "\n" + input()
+        line = _read(prompt, to_terminal=to_terminal)
     except EOFError:
         return None
-    return line
+    with contextlib.suppress(EOFError):
+        while not pastes and os.name != "nt" and select.select([sys.stdin], [], [], TOGETHER)[0]:  # noqa: TID251
+            line += "\n" + _read("", to_terminal=to_terminal)
+    return line.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def _edits() -> bool:
+    """Set up line editing, if Python has it; whether it takes a pasted block as one line, which libedit does not."""
+    try:
+        import readline
+    except ImportError:
+        return False
+    if "libedit" in (readline.__doc__ or ""):
+        return False
+    readline.parse_and_bind("set enable-bracketed-paste on")  # Python 3.10 and later switch it off
+    return True
+
+
+def _read(prompt: str, *, to_terminal: bool) -> str:
+    """A line from stdin. Raises EOFError at the end."""
+    try:
+        if to_terminal:
+            return input(prompt)
+        sys.stderr.write(prompt)  # noqa: TID251  # stdout is the user's: the prompt must not go there
+        sys.stderr.flush()  # noqa: TID251
+        line = sys.stdin.readline()  # noqa: TID251
+    except UnicodeDecodeError:  # keys that are not UTF-8
+        return ""
+    if not line:
+        raise EOFError
+    return line.rstrip("\n")

@@ -95,6 +95,8 @@ def with_thread(
     """What `run` returns, while no other run uses the same --thread."""
     if args.interactive and not context.can_talk():
         raise UsageError("-i is a conversation in a terminal: stdin and stderr have to be one")
+    if args.interactive and args.json:
+        raise UsageError("a conversation has no document: -i does not go with --json")
     if args.resume and not args.thread:
         raise UsageError("--resume goes on with a conversation: it needs --thread FILE")
     if not args.thread or args.dry_run:
@@ -130,20 +132,20 @@ def _run(args: argparse.Namespace, context: Context, output: Output) -> Result |
     if args.tools and not running:
         body["tools"] = loop.read_definitions(args.tools)
     attached = [attachment(item) for item in args.attach]
-    talking = args.interactive or (
-        not args.words and not args.resume and not args.dry_run and context.is_conversation()
+    talking = args.interactive or not (
+        args.words or args.resume or args.dry_run or args.json or not context.is_conversation()
     )
-    text = "" if talking or (args.resume and not words) else context.prompt(words, output)
-    content: Any = [{"type": "text", "text": text}, *attached] if attached else text
+    text = "" if (talking or args.resume) and not words else context.prompt(words, output)
+    content = _content(text, attached)
     body |= options.given(temperature=args.temperature, max_tokens=args.max_tokens)
     if args.thinking is not None:
         output.thinking = True
         body |= context.dialect(args, output).thinking(args.thinking)
     if running or talking:
-        attach = attachment if talking else None
-        return loop.run(
-            args, context, output, body, thread, content or None, args.system, command="chat", attach=attach
-        )
+        from .running import run
+
+        talk = (text, attached) if talking else None
+        return run(args, context, output, body, thread, content, command="chat", named=named, talk=talk)
     messages = list(thread.messages) if thread else []
     if args.system is not None and not thread:
         messages.append({"role": "system", "content": args.system})
@@ -165,6 +167,12 @@ def _run(args: argparse.Namespace, context: Context, output: Output) -> Result |
         except OutputError as error:
             raise CallError.of(error, partial=answer) from None
     return answer
+
+
+def _content(text: str, attached: list[dict[str, Any]]) -> Any:
+    """A message's content: a text, or its parts; None if there is nothing in it."""
+    parts = [{"type": "text", "text": text}] if text else []
+    return [*parts, *attached] if attached else text or None
 
 
 def send(
@@ -199,10 +207,8 @@ def send(
             output.end_text()
         if error.http != 404:
             raise
-        hint = (
-            f"{named!r} was taken for the model; -m ID settles it, or put the whole prompt in quotes" if named else None
-        )
-        raise CallError.of(error, hint=options.with_nearest(client, body["model"], hint or error.hint)) from None
+        hint = options.with_nearest(client, body["model"], options.hint_of_words(named) or error.hint)
+        raise CallError.of(error, hint=hint) from None
     with options.showing(answer):
         output.end_text()
     return answer

@@ -178,16 +178,17 @@ def _last(args: argparse.Namespace, context: Context, output: Output) -> Report:
     if not row:
         hint = "alltoken-call cost MODEL IN OUT estimates"
         raise CallError("no call is recorded yet", code="nothing_recorded", hint=hint)
-    args.gateway = row["gateway"]
+    args.gateway = output.gateway = row["gateway"]
     when = dt.datetime.fromtimestamp(row["started"]).astimezone()
     model = row["model"]
     report = Report(model)
     usd = prices.figure(row["cost"])
     report.cost = Cost(usd, row["source"] if usd or row["source"] in FREE else None)
     found = None
-    if report.cost.source in (None, "estimate") and context.dialect(args, output).log() is not None:
+    if report.cost.source in (None, "estimate"):
         try:
-            report.cost = reconcile.of_last(context.client(args, output), row) or report.cost
+            if context.dialect(args, output).log() is not None:
+                report.cost = reconcile.of_last(context.client(args, output), row) or report.cost
         except (CallError, NetError) as error:
             output.warning(f"the gateway's log was not read: {one_line(error.message, 200)}")
     if report.cost.source is None and model and row["prompt_tokens"] is not None:
@@ -276,7 +277,8 @@ def _reconcile(args: argparse.Namespace, context: Context, output: Output, since
         if args.gateway in (None, name):
             try:
                 one = argparse.Namespace(**vars(args) | {"gateway": name})
-                reconcile.all_since(context.settled(one, output), since)
+                if context.dialect(one, output).log() is not None:
+                    reconcile.all_since(context.client(one, output), since)
             except (CallError, NetError) as error:
                 output.warning(f"{name}: the log was not read: {one_line(error.message, 200)}")
 

@@ -96,15 +96,19 @@ def _make(args: argparse.Namespace, context: Context, output: Output) -> Saved |
 
     if args.mask and not args.edit:
         raise UsageError("--mask marks where to edit: it needs --edit FILE")
-    client = None if args.dry_run else context.settled(args, output)
+    client = None if args.dry_run else context.client(args, output)
+    model = args.model or options.default_model(args, context, output, "image")
+    prompt = context.prompt(args.words, output, only_dash=True)
+    target = _target(args, output) if client else "-"
+    if client:
+        client.settle(buying=True)  # what is wrong here was found before anybody is asked
     dialect = client.dialect if client else context.dialect(args, output)
     types = REFERENCES if dialect.at_once else TYPES
     edit = [local_file(path, types=types) for path in args.edit]
     mask = local_file(args.mask, types=types) if args.mask else None
-    model = args.model or options.default_model(args, context, output, "image")
     picture = Picture(
         model,
-        context.prompt(args.words, output, only_dash=True),
+        prompt,
         size=args.size,
         ratio=args.ratio,
         quality=args.quality,
@@ -124,7 +128,6 @@ def _make(args: argparse.Namespace, context: Context, output: Output) -> Saved |
         names = {field: f"(the upload of {file.path})" for field, _, file in dialect.image_uploads(picture)}
         output.request(dialect.image(picture, uploads=names))
         return None
-    target = _target(args, output)
 
     def make() -> Saved:
         return make_image(client, picture, target=target, force=args.force, detach=args.detach, once=args.once)

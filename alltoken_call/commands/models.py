@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from .. import config
 from ..errors import CallError, UsageError
 from ..text import one_line
 from ..values import Report
@@ -18,10 +19,12 @@ if TYPE_CHECKING:
     from ..calls.client import Client
     from ..cli.context import Context
     from ..cli.output import Output
+    from ..values import Request
 
 FIELDS = ("models",)
 HELP = "list the models, or tell of one"
 EXAMPLE = "alltoken-call models --filter claude -l"
+KINDS = ("chat", "image", "video")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     choice = parser.add_argument_group("which")
     choice.add_argument(
         "--type",
-        choices=("chat", "image", "video", "all"),
+        choices=(*KINDS, "all"),
         default="chat",
         help="chat, image, video or all (default: chat)",
     )
@@ -49,19 +52,15 @@ def run(args: argparse.Namespace, context: Context, output: Output) -> Report | 
         return None
     priced = args.words or args.long
     client = options.priced_client(args, context, output) if priced else context.client(args, output)
-    return _tell(args.words[0], client, output) if args.words else _list(args, client, output)
+    return _tell(args.words[0], client, output) if args.words else _list(args, context, client, output)
 
 
-def _list(args: argparse.Namespace, client: Client, output: Output) -> Report:
+def _list(args: argparse.Namespace, context: Context, client: Client, output: Output) -> Report:
     from ..calls import models
 
-    request = client.dialect.price_list()
-    if args.long:
-        entries = models.catalog(client).items()
-        listed = [(name, entry) for name, entry in entries if client.dialect.is_of(entry, args.type, request)]
-    else:
-        listed = models.list_models(client, args.type)
-    found = {name: entry for name, entry in listed if args.filter.lower() in name.lower()}
+    listed = models.listing(client, args.type, priced=args.long)
+    _remember(args.type, listed, context, client)
+    found = {name: entry for name, entry, _ in listed if args.filter.lower() in name.lower()}
     report = Report(models=list(found.values()))
     matching = f" matching {args.filter!r}" if args.filter else ""
     told = f"{args.type}: {len(found)} model(s){matching}"
@@ -77,6 +76,23 @@ def _list(args: argparse.Namespace, client: Client, output: Output) -> Report:
             output.line(one_line(name, 200))
     output.remark(told)
     return report
+
+
+def _remember(asked: str, listed: list[tuple[str, dict[str, Any], Request]], context: Context, client: Client) -> None:
+    """Keep the ids of each kind for completion."""
+    from ..calls.fallback import family
+    from ..store import seen
+
+    state = config.state_dir(context.environ)
+    if state is None:
+        return
+    dialect = client.dialect
+    for kind in KINDS if asked == "all" else (asked,):
+        names = [name for name, entry, request in listed if dialect.is_of(entry, kind, request)]
+        seen.remember(state, client.gateway.name, kind, names)
+        if kind == "chat":
+            searching = (name for name in names if family(name) in dialect.searching)
+            seen.remember(state, client.gateway.name, "search", searching)
 
 
 def _table(found: dict[str, dict[str, Any]], client: Client, output: Output) -> None:

@@ -179,6 +179,11 @@ def priced_client(args: argparse.Namespace, context: Context, output: Output) ->
     return client
 
 
+def hint_of_words(named: str | None) -> str | None:
+    """What to do if there is no such model as `named`, which was taken from the words."""
+    return f"{named!r} was taken for the model; -m ID settles it, or put the whole prompt in quotes" if named else None
+
+
 def with_nearest(client: Client, model: str, hint: str | None) -> str | None:
     """A hint that also names the models whose ids are most like one that does not exist."""
     from ..calls.models import nearest
@@ -250,7 +255,7 @@ def take_up(
     chosen = context.gateway(args).name if args.gateway else None
     row = ledger.find(command, args.resume, chosen)
     if row:
-        args.gateway = row["gateway"]
+        args.gateway = output.gateway = row["gateway"]
     task_id = args.resume or row.get("task_id")
     if task_id is None and not row:
         hint = None if ledger.works else "there is no ledger to ask: name the task's id"

@@ -48,7 +48,8 @@ def _run(args: argparse.Namespace, context: Context, output: Output) -> Result |
 
     dialect = context.dialect(args, output)
     asked = dialect.search()
-    model = args.model or options.default_model(args, context, output, "search")
+    thread = chat.read_thread(args)
+    model = args.model or (thread and thread.model) or options.default_model(args, context, output, "search")
     for candidate in (model, *(args.fallback if isinstance(args.fallback, list) else ())):
         if family(candidate) not in dialect.searching:
             raise UsageError(
@@ -57,11 +58,14 @@ def _run(args: argparse.Namespace, context: Context, output: Output) -> Result |
             )
         _warn(candidate, dialect, output)
     body = {"model": model, **asked, "max_tokens": args.max_tokens}
-    query = "" if args.interactive or (args.resume and not args.words) else context.prompt(args.words, output)
+    words = args.words or not (args.interactive or args.resume)
+    query = context.prompt(args.words, output) if words else ""
     if args.thread or args.interactive or loop.is_wanted(args):
-        attach = chat.attachment if args.interactive else None
-        thread = chat.read_thread(args)
-        return loop.run(args, context, output, body, thread, query or None, command="search", attach=attach)
+        from .running import run
+
+        talk = (query, []) if args.interactive else None
+        families = dialect.searching
+        return run(args, context, output, body, thread, query or None, command="search", families=families, talk=talk)
     if args.tools:
         body["tools"] = loop.read_definitions(args.tools)
     body["messages"] = [{"role": "user", "content": query}]

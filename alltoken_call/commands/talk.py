@@ -5,20 +5,20 @@ from __future__ import annotations
 import json
 import os
 
+from ..agent.run import sum_of_costs
 from ..errors import CallError, ExitStatus, Interrupted, OutputError
 from ..text import one_line
-from ..values import Report
+from ..values import Cost, Report
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Any
 
     from ..agent.loop import Loop
     from ..cli.context import Context
     from ..cli.output import Output
-    from ..store.thread import Thread
-    from .loop import Shown
+    from .kept import Kept
+    from .running import Shown
 
 HELP = """\
 /model ID         ask another model from here on
@@ -32,54 +32,58 @@ HELP = """\
 /retry            send the last message again
 /continue         go on after a limit or an interruption
 /exit             leave, as Ctrl-D does
-A line of three quotes begins a message of several lines, and another one ends it. //x sends /x."""
+A line that begins with three quotes begins a message that goes on until a line that ends so. //x sends /x."""
 STOPPED = "[interrupted]"
 
 
 class Talk:
-    """One conversation. `attach` makes a content part of a file or URL."""
+    """One conversation."""
 
-    def __init__(
-        self,
-        context: Context,
-        output: Output,
-        loop: Loop,
-        thread: Thread | None,
-        shown: Shown,
-        attach: Callable[[str], dict[str, Any]],
-    ) -> None:
+    def __init__(self, context: Context, output: Output, loop: Loop, kept: Kept, shown: Shown) -> None:
         self._context = context
         self._output = output
         self._loop = loop
-        self._thread = thread
+        self._kept = kept
         self._shown = shown
-        self._attach = attach
-        self._attached: list[dict[str, Any]] = []
+        self._attached: list[dict[str, Any]] = []  # images for the next message
         self._last: Any = None  # the last message, for /retry
         self._turns = 0
         self._tokens = 0
-        self._spent: list[str | None] = []
+        self._costs: list[Cost] = []
 
-    def run(self) -> Report:
-        """Read and answer until the user leaves."""
+    def run(self, text: str, attached: list[dict[str, Any]], *, resume: bool) -> Report:
+        """Read and answer until the user leaves; `text` and the images that are `attached` begin, or an unfinished run
+        goes on."""
+        self._attached = attached
+        first = text or resume
         while True:
             try:
-                line = self._context.read_message()
+                if first:
+                    first = False
+                    self._turn(self._message(text) if text else None)
+                elif not self._answer(self._context.read_message()):
+                    break
             except Interrupted as signal:
                 if signal.status is not ExitStatus.INTERRUPTED:
                     raise
                 self._output.say("")  # Ctrl-C drops the line
-                continue
-            if line is None or line.strip() == "/exit":
-                self._output.say(self._summary())
-                return Report(self._loop.body["model"])
-            if not line.strip():
-                continue
-            if line.startswith("/") and not line.startswith("//"):
-                self._command(line)
-            else:
-                text = line[1:] if line.startswith("//") else line
-                self._turn([{"type": "text", "text": text}, *self._attached] if self._attached else text)
+        self._output.say(self._summary())
+        return Report(self._loop.body["model"])
+
+    def _answer(self, line: str | None) -> bool:
+        """Do what a line says; whether the conversation goes on."""
+        word, *rest = (line or "").split(None, 1) or [""]
+        if line is None or word == "/exit":
+            return False
+        if line.startswith("/") and not line.startswith("//"):
+            self._command(word, rest[0].strip() if rest else "")
+        elif word:
+            self._turn(self._message(line.removeprefix("/") if line.startswith("//") else line))
+        return True
+
+    def _message(self, text: str) -> Any:
+        attached, self._attached = self._attached, []
+        return [{"type": "text", "text": text}, *attached] if attached else text
 
     def _turn(self, content: Any) -> None:
         """Send a message (None: the conversation as it is) and show what comes; an error ends the turn alone."""
@@ -87,33 +91,35 @@ class Talk:
         before = len(messages)
         if content is not None:
             self._last = content
-        self._attached = []
         try:
-            for event in self._loop.run(content):
-                self._shown.take(event)
+            self._shown.all(self._loop.run(content))
             self._turns += 1
         except CallError as error:
             self._shown.finish()
-            self._end_of(error, before, content)
+            with self._loop.client.shield.held():
+                self._end(error, before, content)
             if error.code == "interrupted" and error.status is not ExitStatus.INTERRUPTED:
                 raise
-        self._account()
-        self._save()
+        finally:
+            with self._loop.client.shield.held():
+                self._account()
 
-    def _end_of(self, error: CallError, before: int, content: Any) -> None:
+    def _end(self, error: CallError, before: int, content: Any) -> None:
         """Tell of a turn's end. A text that was stopped is kept as the turn; a message that failed is taken out."""
         messages = self._loop.messages
         text = getattr(error.partial, "text", None)
         if error.code == "interrupted":
-            if text and messages[-1]["role"] == "user":
+            if text and messages[-1]["role"] != "assistant":
                 messages.append({"role": "assistant", "content": f"{text} {STOPPED}"})
-            elif content is not None and len(messages) == before + 1:
-                messages.pop()
+                self._turns += 1
             self._output.say(STOPPED)
-            return
-        self._output.tell(error)
+        else:
+            self._output.tell(error)
         if content is not None and len(messages) == before + 1:
             messages.pop()
+        elif error.code != "interrupted":
+            self._output.say("/continue goes on from here")
+        self._save()
 
     def _account(self) -> None:
         run = self._loop.value
@@ -121,38 +127,29 @@ class Talk:
             return
         total = (run.usage or {}).get("total_tokens")
         self._tokens += total if type(total) is int else 0
-        self._spent.append(
-            None if run.cost.usd is None and run.cost.source not in ("none", "local") else run.cost.usd or "0"
-        )
-        self._output.dim(f"[cost] {f'${run.cost.usd}' if run.cost.usd else run.cost.source or 'unknown'}")
+        self._costs.append(run.cost)
+        self._output.dim(f"[cost] {_shown(run.cost)}")
 
     def _save(self) -> None:
-        if self._thread is None or not self._thread.path:
-            return
         try:
-            self._thread.save(self._loop.body["model"])
-        except OutputError as error:
+            self._kept.save(self._loop.body["model"])
+        except CallError as error:
             self._output.tell(error)
 
     def _summary(self) -> str:
-        from ..gateways.prices import EXACT, amount, plain
+        unknown = [cost for cost in self._costs if cost.usd is None and cost.source is None]
+        known = [cost for cost in self._costs if cost not in unknown]
+        about = [_shown(sum_of_costs(known))] if known else []
+        about += [f"{len(unknown)} of unknown cost"] if unknown else []
+        return ", ".join([f"{self._turns} turn(s)", f"{self._tokens:,} tokens", *(about or ["nothing spent"])])
 
-        known = [value for text in self._spent if text is not None and (value := amount(text)) is not None]
-        usd = amount("0")
-        for value in known:
-            usd = EXACT.add(usd, value)  # type: ignore[arg-type]
-        unknown = len(self._spent) - len(known)
-        cost = f"${plain(usd) if usd is not None else 0}" + (f" and {unknown} of unknown cost" if unknown else "")
-        return f"{self._turns} turn(s), {self._tokens:,} tokens, {cost}"
-
-    def _command(self, line: str) -> None:
-        word, _, rest = line.partition(" ")
+    def _command(self, word: str, rest: str) -> None:
         act = getattr(self, f"_do_{word[1:]}", None) if word[1:].isalpha() else None
         if act is None:
             self._output.say(f"unknown command {one_line(word, 40)}; /help shows what there is, //x sends /x")
             return
         try:
-            act(rest.strip())
+            act(rest)
         except CallError as error:
             self._output.tell(error)
 
@@ -173,7 +170,9 @@ class Talk:
         self._save()
 
     def _do_attach(self, rest: str) -> None:
-        self._attached.append(self._attach(rest))
+        from .chat import attachment
+
+        self._attached.append(attachment(os.path.expanduser(rest)))
         self._output.say(f"{len(self._attached)} image(s) go with the next message")
 
     def _do_tools(self, _rest: str) -> None:
@@ -188,11 +187,12 @@ class Talk:
         if not rest:
             self._output.say("/save FILE")
             return
-        if os.path.lexists(rest):
-            raise OutputError(f"{rest} already exists")
+        path = os.path.expanduser(rest)
+        if os.path.lexists(path):
+            raise OutputError(f"{path} already exists")
         document = {"model": self._loop.body["model"], "messages": self._loop.messages}
-        files.replace(rest, (json.dumps(document, indent=1) + "\n").encode("ascii"))
-        self._output.say(f"saved {rest}")
+        files.replace(path, (json.dumps(document, indent=1) + "\n").encode("ascii"))
+        self._output.say(f"saved {path}")
 
     def _do_cost(self, _rest: str) -> None:
         self._output.say(self._summary())
@@ -203,23 +203,33 @@ class Talk:
         self._save()
 
     def _do_undo(self, _rest: str) -> None:
-        messages = self._loop.messages
-        last = next((at for at in range(len(messages) - 1, -1, -1) if messages[at]["role"] == "user"), None)
+        last = self._last_turn()
         if last is None:
             self._output.say("there is no turn to take back")
             return
-        del messages[last:]
+        del self._loop.messages[last:]
         self._save()
 
     def _do_retry(self, _rest: str) -> None:
+        messages, last = self._loop.messages, self._last_turn()
         if self._last is None:
             self._output.say("there is no message to send again")
             return
-        messages = self._loop.messages
-        last = next((at for at in range(len(messages) - 1, -1, -1) if messages[at]["role"] == "user"), None)
         if last is not None and messages[last].get("content") == self._last:
             del messages[last:]
         self._turn(self._last)
 
+    def _last_turn(self) -> int | None:
+        """Where the last turn begins in the conversation."""
+        messages = self._loop.messages
+        return next((at for at in range(len(messages) - 1, -1, -1) if messages[at]["role"] == "user"), None)
+
     def _do_continue(self, _rest: str) -> None:
+        if self._last_turn() is None:
+            self._output.say("there is nothing to go on with")
+            return
         self._turn(None)
+
+
+def _shown(cost: Cost) -> str:
+    return f"${cost.usd} ({cost.source})" if cost.usd is not None else cost.source or "unknown"

@@ -109,13 +109,17 @@ def run(args: argparse.Namespace, context: Context, output: Output) -> Result | 
 def _make(args: argparse.Namespace, context: Context, output: Output) -> Clip | None:
     from ..calls.video import make_video
 
-    client = None if args.dry_run else context.settled(args, output)
+    client = None if args.dry_run else context.client(args, output)
+    model = args.model or options.default_model(args, context, output, "video")
+    prompt = context.prompt(args.words, output, only_dash=True)
+    target = _target(args.out) if client else None
+    if client:
+        client.settle(buying=True)  # what is wrong here was found before anybody is asked
     dialect = client.dialect if client else context.dialect(args, output)
     still = REFERENCES if dialect.at_once else TYPES
-    model = args.model or options.default_model(args, context, output, "video")
     film = Film(
         model,
-        context.prompt(args.words, output, only_dash=True),
+        prompt,
         duration=args.duration,
         ratio=args.ratio,
         resolution=args.resolution,
@@ -130,7 +134,6 @@ def _make(args: argparse.Namespace, context: Context, output: Output) -> Clip | 
         names = {field: f"(the upload of {file.path})" for field, _, file in dialect.video_uploads(film)}
         output.request(dialect.video(film, names))
         return None
-    target = _target(args.out)
 
     def make() -> Clip:
         return make_video(client, film, target=target, force=args.force, detach=args.detach, once=args.once)

@@ -68,7 +68,7 @@ class Delta:
     reasoning = ""
     calls: list[dict[str, Any]] = []  # noqa: RUF012  # read only: a frame without calls costs nothing
     finish: str | None = None
-    model: str | None = None
+    model: object = None
     request_id: str | None = None
     usage: dict[str, Any] | None = None
     failed = False  # it tells of an error
@@ -129,7 +129,8 @@ class OpenAI:
     searching: tuple[str, ...] = ()  # the families that search the web
     verified: tuple[str, ...] = ()
     doubt = "look at the gateway's log or usage page before you run it again"  # if a submit's outcome is unknown
-    request_ids: tuple[str, ...] = ("x-request-id", "x-gateway-request-id")  # headers
+    # Headers; the last two are LiteLLM's and OpenRouter's.
+    request_ids: tuple[str, ...] = ("x-request-id", "x-gateway-request-id", "x-litellm-call-id", "x-generation-id")
     hints: Mapping[ExitStatus, str] = _HINTS
     slugs: Mapping[str, int] = {}  # an error's code → the HTTP status that it means, where it comes without one
     types: Mapping[str, int] = _TYPES
@@ -211,9 +212,7 @@ class OpenAI:
         found = Delta()
         if frame.get("error") or frame.get("success") is False:
             found.understood = found.failed = True
-        if model := frame.get("model"):
-            found.model = text_of(model)
-        found.id = frame.get("id")
+        found.model, found.id = frame.get("model"), frame.get("id")
         if "x-gateway-request-id" in frame:
             found.request_id = text_of(frame["x-gateway-request-id"])
         if usage := frame.get("usage"):
@@ -230,18 +229,25 @@ class OpenAI:
     def _choice(self, choice: Mapping[str, Any], found: Delta) -> None:
         delta = choice.get("delta") or choice.get("message")
         if isinstance(delta, dict):
-            found.begins = bool(delta.get("role"))
-            found.text = _content(delta.get("content")) + _content(delta.get("refusal"))
-            reasoning = delta.get("reasoning_content") or delta.get("reasoning")
-            if isinstance(reasoning, str):
-                found.reasoning = reasoning
-                found.echoed = "reasoning_content" in delta
-            calls = delta.get("tool_calls")
-            if isinstance(calls, list):
-                found.calls = [call for call in calls if isinstance(call, dict)]
+            found.text = _content(delta.get("content"))
+            if len(delta) > 1 or not found.text:
+                self._beside_text(delta, found)
         reason = choice.get("finish_reason")
         if reason and reason != "null":
             found.finish = text_of(reason)
+
+    @staticmethod
+    def _beside_text(delta: Mapping[str, Any], found: Delta) -> None:
+        """What a delta holds besides text; most hold nothing else."""
+        found.begins = bool(delta.get("role"))
+        found.text += _content(delta.get("refusal"))
+        reasoning = delta.get("reasoning_content") or delta.get("reasoning")
+        if isinstance(reasoning, str):
+            found.reasoning = reasoning
+            found.echoed = "reasoning_content" in delta
+        calls = delta.get("tool_calls")
+        if isinstance(calls, list):
+            found.calls = [call for call in calls if isinstance(call, dict)]
 
     def thinking(self, budget: int) -> dict[str, Any]:  # noqa: ARG002  # for dialects that have it
         """The request fields that ask for reasoning. Raises `UsageError` if there are none that every server knows."""

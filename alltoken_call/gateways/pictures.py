@@ -110,11 +110,11 @@ def _size(text: str) -> str:
 def images_of(document: Mapping[str, Any]) -> list[dict[str, str | None]]:
     """The images in an answer of either endpoint, each with its base64 text in `b64_json` or its address in `url`."""
     data = document.get("data")
-    found = [
-        {"b64_json": text_of(entry.get("b64_json")), "url": text_of(entry.get("url"))}
-        for entry in (data if isinstance(data, list) else ())
-        if isinstance(entry, dict)
-    ]
+    found: list[dict[str, str | None]] = []
+    for entry in data if isinstance(data, list) else ():
+        if isinstance(entry, dict):
+            encoded, address = text_of(entry.get("b64_json")), text_of(entry.get("url"))
+            found.append({"b64_json": encoded, "url": address} if encoded or not address else _image(address))
     for message in _messages(document):
         found += map(_image, _addresses(message))
     return [image for image in found if image["b64_json"] or image["url"]]

@@ -39,6 +39,12 @@ class Clock:
         self.deadline = self.begun + max_wait
         self.started = now()
 
+    def restart(self, max_wait: float = math.inf) -> None:
+        """Begin again, with a deadline in `max_wait` seconds: for what runs more than once."""
+        self.begun = self.monotonic()
+        self.deadline = self.begun + max_wait
+        self.started = self.now()
+
     def left(self) -> float:
         """Seconds until the deadline."""
         return self.deadline - self.monotonic()

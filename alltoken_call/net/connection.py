@@ -8,6 +8,7 @@ followed, and whether the request has left is known, which decides what may be r
 
 from __future__ import annotations
 
+import errno
 import functools
 import http.client
 import io
@@ -57,9 +58,8 @@ def open_url(
                 if proxy:
                     _tunnel(sock, host, port, credentials, exchange)
                 trust = _quick_trust() if quick else None
-                sock.settimeout(exchange.patience())
                 try:
-                    sock = (trust or _full_trust()).wrap_socket(sock, server_hostname=host)
+                    sock = _secured(sock, trust or _full_trust(), host, exchange)
                 except ssl.SSLCertVerificationError:
                     if trust is None:
                         raise
@@ -95,8 +95,7 @@ def _reach(host: str | None, port: int, exchange: Exchange) -> socket.socket:
     for number, (family, kind, protocol, _, address) in enumerate(addresses):
         sock = socket.socket(family, kind, protocol)
         try:
-            sock.settimeout(exchange.patience() / (len(addresses) - number))
-            sock.connect(address)
+            _connect(sock, address, 1 / (len(addresses) - number), exchange)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             return sock
         except BaseException as error:
@@ -105,6 +104,42 @@ def _reach(host: str | None, port: int, exchange: Exchange) -> socket.socket:
                 raise
             failure = error
     raise failure
+
+
+def _connect(sock: socket.socket, address: Any, share: float, exchange: Exchange) -> None:
+    """Connect within a share of the time; if the exchange may be stopped, it is asked meanwhile."""
+    if exchange.stop is None:
+        sock.settimeout(exchange.patience() * share)
+        sock.connect(address)
+        return
+    import selectors  # a thread cannot be woken from `connect`
+
+    sock.setblocking(False)
+    failure = sock.connect_ex(address)
+    if failure in (errno.EINPROGRESS, errno.EWOULDBLOCK):
+        with selectors.DefaultSelector() as selector:
+            selector.register(sock, selectors.EVENT_WRITE)
+            next(seconds for seconds in exchange.slices(share) if selector.select(seconds))
+        failure = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    if failure:
+        raise OSError(failure, os.strerror(failure))
+
+
+def _secured(sock: socket.socket, trust: ssl.SSLContext, host: str, exchange: Exchange) -> ssl.SSLSocket:
+    """The socket, under TLS."""
+    secured = trust.wrap_socket(sock, server_hostname=host, do_handshake_on_connect=False)
+    try:
+        for seconds in exchange.slices():
+            secured.settimeout(seconds)
+            try:
+                secured.do_handshake()
+                break
+            except TimeoutError:  # it goes on where it was
+                continue
+    except BaseException:
+        secured.close()
+        raise
+    return secured
 
 
 def _resolve(host: str, port: int, exchange: Exchange) -> list[Any]:
@@ -227,9 +262,23 @@ class _Socket:
         self._sock.settimeout(self._exchange.patience())
         self._exchange.sent = True
         try:
-            self._sock.sendall(data)
+            if self._exchange.stop is None:
+                self._sock.sendall(data)
+            else:
+                self._send(memoryview(data))
         except (BrokenPipeError, ConnectionResetError):
             self._refused = True  # a 401 or 413 may have come before the body was through: read it
+
+    def _send(self, data: memoryview) -> None:
+        """As `sendall`, with looks at `stop`; its patience is for each piece that the peer takes."""
+        while data:
+            for seconds in self._exchange.slices():
+                self._sock.settimeout(seconds)
+                try:
+                    data = data[self._sock.send(data) :]
+                    break
+                except TimeoutError:
+                    continue
 
     def makefile(self, _mode: str) -> io.BufferedReader:
         return io.BufferedReader(_Reader(self._sock, self._exchange), BLOCK)

@@ -56,9 +56,12 @@ class Exchange:
         if self.stop is not None and self.stop():
             raise NetError("cancelled", "cancelled", sent=self.sent, status=ExitStatus.INTERRUPTED)
 
-    def slices(self) -> Iterator[float]:
-        """The time for one operation in seconds, in slices between which `stop` is asked; at the end TimeoutError."""
-        left = self.patience()
+    def slices(self, share: float = 1.0) -> Iterator[float]:
+        """The time for one operation in seconds, in slices between which `stop` is asked; at the end TimeoutError.
+
+        `share` is the part of the time that it may take.
+        """
+        left = self.patience() * share
         until = self.clock() + left
         while self.stop is not None and left > 0:
             self.check()

@@ -80,6 +80,10 @@ class Parser:
         elif not data.endswith(b"\n"):
             self._tail += lines.pop()
         for line in lines:
+            if line.startswith(b"data: ") and not self._data and not self._first and len(line) < self._limit:
+                self._data.append(line[6:].decode("utf-8", "replace"))  # most lines are so
+                self._size = len(line) - 4
+                continue
             self._check(len(line))
             item = self._line(line)
             if item is not None:
@@ -117,5 +121,7 @@ class Parser:
 
     def _dispatch(self) -> Event | None:
         data = self._data
+        if not data:
+            return None
         self._data, self._size = [], 0
-        return Event("\n".join(data)) if data else None
+        return Event("\n".join(data) if len(data) > 1 else data[0])

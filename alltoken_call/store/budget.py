@@ -5,6 +5,7 @@ The sum and the row of the new run are one transaction, so that runs at the same
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import re
 from decimal import Decimal
@@ -15,7 +16,7 @@ from . import ledger, sums
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from typing import Any
 
 
@@ -44,6 +45,41 @@ class Budget:
             after = (first + dt.timedelta(days=31)).replace(day=1)
         return first.timestamp(), after.timestamp()
 
+    def admit(self, path: str | None, row: Mapping[str, Any], now: float, warn: Callable[[str], None]) -> int:
+        """Put the row of a new run into the ledger, unless the budget is used up; its number.
+
+        Calls of unknown cost count as the dearest call of the same command and model. Raises `CallError` with status 6
+        if the budget is used up, and `UsageError` if the ledger cannot tell.
+        """
+        begin, end = self.span(now)
+        with _ledger(path) as database:
+            database.execute("BEGIN IMMEDIATE")
+            spent, unknown, counted = _spent(database, begin)
+            number = ledger.insert(database, row) if spent < self.limit else None
+            database.execute("COMMIT")
+        if unknown:
+            warn(f"{unknown} call(s) of this {self.window} are of unknown cost, and counted as ${counted:f}")
+        if number is None:
+            raise self._used_up(spent, end)
+        return number
+
+    def check(self, path: str | None, now: float) -> None:
+        """Raise as `admit` does; there is no row yet."""
+        begin, end = self.span(now)
+        with _ledger(path) as database:
+            spent = _spent(database, begin)[0]
+        if spent >= self.limit:
+            raise self._used_up(spent, end)
+
+    def _used_up(self, spent: Decimal, end: float) -> CallError:
+        until = dt.datetime.fromtimestamp(end).astimezone()
+        message = (
+            f"${spent:f} of ${self.limit:f} a {self.window} are spent; the {self.window} ends at"
+            f" {until:%Y-%m-%d %H:%M %Z}; nothing was sent"
+        )
+        hint = "raise ALLTOKEN_BUDGET, or wait; `alltoken-call cost --since 1d` shows what was spent"
+        return CallError(message, code="budget", status=ExitStatus.CREDIT, hint=hint)
+
 
 def parse(text: str) -> Budget:
     """The budget in a text like 5/day. Raises `UsageError`."""
@@ -54,36 +90,13 @@ def parse(text: str) -> Budget:
     return Budget(Decimal(match[1]), match[2])
 
 
-def admit(budget: Budget, path: str | None, row: Mapping[str, Any], now: float, warn: Callable[[str], None]) -> int:
-    """Put the row of a new run into the ledger, unless the budget is used up; its number.
-
-    Calls of unknown cost count as the dearest call of the same command and model. Raises `CallError` with status 6 if
-    the budget is used up, and `UsageError` if the ledger cannot tell.
-    """
-    begin, end = budget.span(now)
+@contextlib.contextmanager
+def _ledger(path: str | None) -> Iterator[sqlite3.Connection]:
     try:
         with ledger.opened(path, write=True) as database:
-            database.execute("BEGIN IMMEDIATE")
-            spent, unknown, counted = _spent(database, begin)
-            if spent < budget.limit:
-                number: int | None = ledger.insert(database, row)
-                database.execute("COMMIT")
-            else:
-                database.execute("ROLLBACK")
-                number = None
+            yield database
     except ledger.LedgerError as error:
         raise UsageError(f"ALLTOKEN_BUDGET is set, and {error}", code="no_ledger") from None
-    if unknown:
-        warn(f"{unknown} call(s) of this {budget.window} are of unknown cost, and counted as ${counted:f}")
-    if number is None:
-        until = dt.datetime.fromtimestamp(end).astimezone()
-        message = (
-            f"${spent:f} of ${budget.limit:f} a {budget.window} are spent; the {budget.window} ends at"
-            f" {until:%Y-%m-%d %H:%M %Z}; nothing was sent"
-        )
-        hint = "raise ALLTOKEN_BUDGET, or wait; `alltoken-call cost --since 1d` shows what was spent"
-        raise CallError(message, code="budget", status=ExitStatus.CREDIT, hint=hint)
-    return number
 
 
 def _spent(database: sqlite3.Connection, begin: float) -> tuple[Decimal, int, Decimal]:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 KEPT = 30 * 86400.0  # seconds that an unfinished conversation is kept
+_KEPT_NAME = re.compile(r"[0-9a-f]{16}\.json")
 _WANTED = "--thread takes a JSON file with a list of messages, each with a role"
 
 
@@ -28,7 +29,6 @@ class Thread:
     def __init__(self, path: str) -> None:
         self.path = path
         self.model: str | None = None
-        self.is_saved = False
         self.messages: list[dict[str, Any]] = []
         self._document: dict[str, Any] | None = {"model": None, "messages": self.messages}
         _check_kind(path)
@@ -59,7 +59,6 @@ class Thread:
 
     def save(self, model: str) -> None:
         """Rewrite the file; a new one keeps `model`. Raises `OutputError`."""
-        self.is_saved = True
         value: Any = self.messages
         if self._document is not None:
             value = self._document | {"messages": self.messages}
@@ -71,21 +70,28 @@ class Thread:
         files.discard(self.path)
 
 
-def kept_path(state: str) -> str:
+def kept_path(state: str, now: float, *, lasting: bool = False) -> str:
     """The path of a new conversation among those that are kept in the state directory while they are unfinished.
 
-    Those of ours that are older than 30 days are removed. Raises `OutputError`.
+    Those of ours that are older than 30 days are removed, but the `lasting` ones, which have no other place. Raises
+    `OutputError`.
     """
     folder = os.path.join(state, "threads")
     try:
         files.make_private(folder)
         for entry in os.scandir(folder):
-            is_ours = re.fullmatch(r"[0-9a-f]{16}\.json", entry.name) and entry.is_file(follow_symlinks=False)
-            if is_ours and entry.stat().st_mtime < os.stat(folder).st_mtime - KEPT:
+            is_ours = _KEPT_NAME.fullmatch(entry.name) and entry.is_file(follow_symlinks=False)
+            if is_ours and entry.stat().st_mtime < now - KEPT:
                 files.discard(entry.path)
     except OSError as error:
         raise OutputError(f"cannot write {folder}: {error.strerror}") from None
-    return os.path.join(folder, f"{os.urandom(8).hex()}.json")
+    return os.path.join(folder, f"{'thread-' if lasting else ''}{os.urandom(8).hex()}.json")
+
+
+def is_kept(path: str, state: str | None) -> bool:
+    """Whether a path is one of those that are kept only while they are unfinished."""
+    folder, name = os.path.split(os.path.realpath(path))
+    return state is not None and bool(_KEPT_NAME.fullmatch(name)) and folder == os.path.realpath(f"{state}/threads")
 
 
 def check(path: str) -> None:

@@ -26,6 +26,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tests.gateway import COST, DONE, Gateway, delta, frames, png, reply
+from tests.store.test_sums import fill
 
 ROOT = Path(__file__).resolve().parents[2]
 NAIVE = """
@@ -64,6 +65,15 @@ with urllib.request.urlopen(os.environ["ALLTOKEN_BASE_URL"] + "/naive") as respo
     document = json.loads(response.read())
 with open(sys.argv[1], "wb") as file:
     file.write(base64.b64decode(document["data"][0]["b64_json"]))
+"""
+
+# What SQLite itself takes for the same days, from the same rows, with sums that a float rounds.
+NAIVE_SUMS = """
+import sqlite3, sys, time
+query = "SELECT date(started, 'unixepoch', 'localtime'), count(*), sum(prompt_tokens), sum(completion_tokens), sum(cost)"
+query += " FROM calls WHERE started >= ? GROUP BY 1"
+for row in sqlite3.connect(sys.argv[1]).execute(query, (time.time() - 30 * 86400,)):
+    print(*row)
 """
 
 
@@ -264,6 +274,15 @@ def image(bench: Bench) -> None:
         )
 
 
+def ledger(bench: Bench) -> None:
+    """What 1,000,000 calls of 30 days cost, day by day, against the bare query."""
+    path = str(bench.folder / "ledger.db")
+    fill(path, 1_000_000)
+    ours = [bench.python, bench.package, "cost", "--since", "30d", "--by", "day"]
+    theirs = [bench.python, "-c", NAIVE_SUMS, path]
+    bench.compare("cost of 1,000,000 calls", ours, theirs, "the bare query", rounds=5, ALLTOKEN_LEDGER=path)
+
+
 ROWS: dict[str, Callable[[Bench], None]] = {
     "startup": startup,
     "short": short,
@@ -271,6 +290,7 @@ ROWS: dict[str, Callable[[Bench], None]] = {
     "token": token,
     "long": long,
     "image": image,
+    "ledger": ledger,
 }
 
 

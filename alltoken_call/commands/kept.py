@@ -1,0 +1,114 @@
+"""The conversation of a run that calls tools: where it is kept, and the command that goes on with it."""
+
+from __future__ import annotations
+
+import os
+
+from .. import config
+from ..errors import CallError, OutputError
+from ..store import thread as threads
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator
+    from typing import Any
+
+    from ..cli.context import Context
+    from ..cli.output import Output
+    from ..store.thread import Thread
+
+
+class Kept:
+    """The user's `thread`; without one, a file in the state directory for as long as the run is unfinished.
+
+    `memory`: without a thread nothing is kept.
+    """
+
+    def __init__(
+        self, args: argparse.Namespace, context: Context, output: Output, thread: Thread | None, *, memory: bool
+    ) -> None:
+        self._context = context
+        self._state = config.state_dir(context.environ)
+        self._ours = thread is None or (args.resume and threads.is_kept(thread.path, self._state))
+        self._saved = args.resume and not args.words  # as the command goes on with it
+        if thread is None:
+            thread = threads.Thread("" if memory else self._new_path(output))
+            if getattr(args, "system", None) is not None:
+                thread.set_system(args.system)
+        self._thread = thread
+        self.messages = thread.messages
+
+    def _new_path(self, output: Output) -> str:
+        if self._state is None:
+            return ""
+        try:
+            return threads.kept_path(self._state, self._context.clock.now())
+        except OutputError as error:
+            output.warning(f"{error.message}: if this run does not come to its end, it cannot be resumed")
+            return ""
+
+    @property
+    def path(self) -> str | None:
+        """Where it can be taken up; None if it cannot."""
+        return self._thread.path if self._saved and self._thread.path else None
+
+    def save(self, model: str) -> None:
+        """Keep the conversation. If its place fails, it goes to the state directory, and `OutputError` is raised."""
+        if not self._thread.path:
+            return
+        try:
+            self._thread.save(model)
+        except OutputError as error:
+            if self._state is None:
+                raise
+            path = threads.kept_path(self._state, self._context.clock.now(), lasting=not self._ours)
+            self._thread.path = path
+            self._thread.save(model)
+            self._saved = True
+            raise CallError.of(error, message=f"{error.message}; the conversation is kept in {path}") from None
+        self._saved = True
+
+    def end(self) -> None:
+        """The run has come to its end: a file of ours is not needed any more."""
+        if self._ours and self._thread.path:
+            self._thread.remove()
+
+
+def resume_command(args: argparse.Namespace, context: Context, path: str, model: str, command: str) -> str:
+    """The command that goes on with a run, with its model, tools, consent and limits."""
+    return context.command_line(command, "--thread", path, "--resume", f"--model={model}", *_options(args))
+
+
+def _options(args: argparse.Namespace) -> Iterator[str]:
+    """The options of a run as it was started; `--name=value`, since a value may look like an option."""
+    given: dict[str, Any] = vars(args)
+    repeated = ("tool", "mcp", "allow")
+    once = ("gateway", "tools", "max_cost", "temperature", "max_tokens", "max_wait", "timeout")
+    usual = {"max_steps": 10, "tool_timeout": 60.0, "tool_output": 30_000, "fallback": "auto"}
+    for name in repeated:
+        yield from (f"--{name}={value}" for value in given[name])
+    for name in (*once, *usual):
+        value = given.get(name)
+        if value is not None and value != usual.get(name):
+            text = ",".join(value) if isinstance(value, list) else repr(value) if isinstance(value, float) else value
+            yield f"--{name.replace('_', '-')}={text}"
+    for name in ("approve", "no_stream", "json"):
+        if given[name]:
+            yield f"--{name.replace('_', '-')}"
+    if given.get("thinking") is not None:
+        yield f"--thinking={given['thinking'] or ''}"
+    for key, value in given["param"]:
+        import json
+
+        yield f"--param={key}={value if isinstance(value, str) and not _is_json(value) else json.dumps(value)}"
+
+
+def _is_json(text: str) -> bool:
+    import json
+
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True

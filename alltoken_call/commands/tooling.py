@@ -1,0 +1,149 @@
+"""The tools of a run: which there are, the servers that bring some, and what may run."""
+
+from __future__ import annotations
+
+import contextlib
+
+from .. import config
+from ..errors import UsageError
+from . import loop
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable, Iterator, Mapping
+    from typing import Any
+
+    from ..agent.mcp import Server
+    from ..agent.process import Process
+    from ..agent.tools import Tool, ToolCall
+    from ..calls.client import Client
+    from ..cli.context import Context
+    from ..cli.output import Output
+
+START = 60.0  # seconds in which a server has to be up
+
+
+def find_tools(args: argparse.Namespace, environ: Mapping[str, str]) -> list[Tool]:
+    """The tools that the command line names but those of servers. Raises `UsageError`."""
+    from ..agent import tools
+
+    found: list[Tool] = [tools.declared(path, environ) for path in args.tool]
+    if args.tools:
+        found += tools.defined(args.tools, loop.read_definitions(args.tools), environ)
+    names = [tool.name for tool in found]
+    for name in names:
+        if names.count(name) > 1:
+            raise UsageError(f"two tools are called {name}")
+    return found
+
+
+def environ_of_tools(context: Context, client: Client) -> dict[str, str]:
+    """Our environment without any variable that holds a key."""
+    from ..agent.process import without_secrets
+
+    environ = {name: value for name, value in context.environ.items() if not config.is_secret(name)}
+    return without_secrets(environ, [*config.secrets(context.environ), client.key])
+
+
+@contextlib.contextmanager
+def serving(
+    args: argparse.Namespace, context: Context, client: Client, found: list[Tool]
+) -> Iterator[tuple[list[Tool], Callable[[Process], None] | None]]:
+    """The tools with those of the MCP servers, which run until the block's end; and what ends a tool's processes side
+    by side with the servers. Raises `UsageError` if a server does not come up."""
+    from ..agent import process
+
+    process.close_proc_entry()
+    if not args.mcp:
+        yield found, None
+        return
+    from ..agent import mcp
+    from ..agent.tools import Remote
+
+    servers: list[Server] = []
+    environ = environ_of_tools(context, client)
+    try:
+        for text in args.mcp:
+            servers += _servers(text, environ, context, client)
+        tools = {tool.name: tool for tool in found}
+        for server in servers:
+            try:
+                server.start(min(START, max(0.1, client.clock.left())))
+            except mcp.ServerError as error:
+                raise UsageError(f"--mcp {server.name}: {error}") from None
+            for definition in server.tools:
+                name = mcp.tool_name(server.name, definition["name"], set(tools))
+                tools[name] = Remote(name, server, definition)
+        yield list(tools.values()), lambda group: mcp.close_all(servers, [group])
+    finally:
+        mcp.close_all(servers)
+
+
+def _servers(text: str, environ: dict[str, str], context: Context, client: Client) -> list[Server]:
+    import shlex
+
+    from ..agent import mcp
+
+    def stop() -> bool:
+        return client.clock.left() <= 0
+
+    if text.endswith(".json"):
+        configured = mcp.read_config(text, context.environ)
+        return [
+            mcp.Server(name, argv, environ=mcp.limited_environ(environ, own), cwd=cwd, stop=stop)
+            for name, argv, own, cwd in configured
+        ]
+    try:
+        words = shlex.split(text)
+    except ValueError:
+        words = []
+    if not words:
+        raise UsageError(f"--mcp {text!r} is not a command line")
+    return [mcp.Server(mcp.server_name(words), words, environ=environ, stop=stop)]
+
+
+class Consent:
+    """What may run: what the user names runs, what a server brings asks; --allow lets pass, --approve asks for all."""
+
+    def __init__(self, args: argparse.Namespace, context: Context, output: Output) -> None:
+        self._allow = list(args.allow)
+        self._all = args.approve
+        self._context = context
+        self._output = output
+        self.refused = 0  # calls that were refused since nobody could be asked
+
+    def warn(self, tools: list[Tool]) -> None:
+        """If nobody can be asked, say before anything is sent which --allow would let calls run."""
+        from ..agent.tools import Handed
+
+        names = [tool.name for tool in tools if not isinstance(tool, Handed) and not self._passes(tool)]
+        if names and not self._context.can_ask():
+            patterns = " ".join(f"--allow '{name}'" for name in names[:5])
+            more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+            self._output.warning(
+                f"nobody can be asked about calls of {len(names)} tool(s), so they will be refused;"
+                f" these options let them run: {patterns}{more}"
+            )
+
+    def _passes(self, tool: Tool) -> bool:
+        import fnmatch
+
+        return any(fnmatch.fnmatchcase(tool.name, glob) for glob in self._allow) or not (self._all or tool.asks)
+
+    def __call__(self, call: ToolCall, tool: Tool) -> bool | str:
+        """Whether a call may run; a text is a refusal with its reason."""
+        if self._passes(tool):
+            return True
+        if not self._context.can_ask():
+            self.refused += 1
+            return "nobody could be asked whether this call may run"
+        import json
+
+        arguments = json.dumps(call.arguments, ensure_ascii=False)
+        answer = self._context.ask(f"run {call.name} {arguments}? (y once, a always, n or a reason) ").strip()
+        if answer.lower() in ("a", "always"):
+            self._allow.append(tool.name)
+        if answer.lower() in ("y", "yes", "a", "always"):
+            return True
+        return "the user does not allow this call" if answer.lower() in ("", "n", "no") else f"the user says: {answer}"
