@@ -14,7 +14,7 @@ __all__ = ["Agent", "CallError", "Event", "Tool", "ToolCall", "Unfinished", "gen
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .agent.agent import Agent
-    from .agent.events import Event
+    from .agent.events import AnyEvent as Event
     from .agent.loop import Unfinished
     from .agent.media import generate_image, generate_video
     from .agent.tools import Tool, ToolCall
@@ -43,5 +43,5 @@ def __getattr__(name: str) -> object:
     return value
 
 
-def __dir__() -> list[str]:
+def __dir__() -> "list[str]":  # quoted: Python 3.8 reads it, to say that it is too old
     return sorted([*globals(), *__all__])

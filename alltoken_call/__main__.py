@@ -44,6 +44,9 @@ def entry() -> None:
     At once, behind flushed streams: the interpreter's teardown is 6 to 8 ms of a short chat, and a thread that still
     waits for a name server could crash it (3.13).
     """
+    if sys.version_info < (3, 10):  # noqa: UP036  # a copied folder or zip file has no installer that looks
+        sys.stderr.write("alltoken-call needs Python 3.10 or later; this is %d.%d\n" % sys.version_info[:2])  # noqa: UP031
+        sys.exit(2)
     gc.set_threshold(100_000)  # a short run makes no garbage worth a tenth of its time
     _standard_first()
     status = _status()

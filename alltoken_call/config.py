@@ -48,6 +48,7 @@ class Gateway:
 
 
 def prefix_of(name: str) -> str:
+    """What the names of a gateway's variables begin with."""
     return "ALLTOKEN_" if name == "alltoken" else f"ALLTOKEN_{name.upper().replace('-', '_')}_"
 
 

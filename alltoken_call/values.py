@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 
+LONGEST_WAIT = 60.0  # seconds of Retry-After that we wait; longer ends the command with the value told
+
 # Requests
 
 
@@ -390,6 +392,7 @@ class Pending(Result):
         self.target = target
         self.submitted = submitted
         self.resumable = False
+        self.exact = False  # the first result goes to the target itself, however many come (--once)
         self.files: list[str] = []
 
     def fields(self) -> dict[str, Any]:

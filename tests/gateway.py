@@ -386,6 +386,23 @@ def _catalog_entry(exchange: Exchange, name: str) -> None:
     exchange.reply(200, {"data": entry})
 
 
+HEALTH = {
+    "status": "degraded",
+    "routes": 3,
+    "latency_ms": {"p50": 412, "p95": 1830},
+    "incidents": [{"route": "gpt-5.4@one", "since": "2026-11-21T10:00:00Z", "error_rate": 0.42}],
+}
+PROVIDERS = [
+    {"id": "one", "name": "Provider One", "models": 21, "availability": 0.998},
+    {"id": "two", "name": "Provider Two", "models": 9, "region": "eu"},
+]
+RANKINGS = {"usage": [{"rank": 1, "model": "gpt-5.4-mini", "share": "31.2%"}], "updated": "2026-11-21"}
+
+
+def _public(page: Any) -> Callable[[Exchange], None]:
+    return lambda exchange: exchange.reply(200, {"data": page})
+
+
 def png(width: int = 32, height: int = 32, noise: int = 0) -> bytes:
     """A PNG image: one colour, or with `noise` bytes of random data in a chunk that viewers pass over."""
 
@@ -553,6 +570,9 @@ ROUTES: Iterable[tuple[str, Callable[..., None]]] = (
     (r"GET /v1/(?:images/|videos/)?models", _models),
     (r"GET /api-account/models", _catalog),
     (r"GET /api-account/models/([^/]+)", _catalog_entry),
+    (r"GET /api-account/health/summary", _public(HEALTH)),
+    (r"GET /api-account/providers", _public(PROVIDERS)),
+    (r"GET /api-account/rankings/all", _public(RANKINGS)),
     (r"POST /v1/images/(?:generations/async|edits|variations)", _task("create", "igen")),
     (r"GET /v1/images/generations/([^/]+)", _task("get_image")),
     (r"POST /v1/videos/generations", _task("create", "vgen")),
@@ -580,6 +600,7 @@ def main(words: list[str]) -> int:
                 return 130
         for name, value in settings.items():
             print(f"export {name}={value}", flush=True)
+        print("running; Ctrl-C stops it", file=sys.stderr, flush=True)
         try:
             gateway.stopping.wait()
         except KeyboardInterrupt:

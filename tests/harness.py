@@ -24,6 +24,8 @@ from alltoken_call.cli import main as cli
 from alltoken_call.cli.context import Context
 from alltoken_call.net.clock import Clock
 
+from . import forks
+from .forks import Forked
 from .gateway import CHAT, KEY, Gateway
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -77,7 +79,12 @@ class Watched(io.BytesIO):
 
 
 class Case(unittest.TestCase):
-    """A test with a gateway, a state directory and an environment that holds nothing else."""
+    """A test with a gateway, a state directory and an environment that holds nothing else.
+
+    `forked`: a process of the CLI need not be an interpreter of its own, as it is for a user.
+    """
+
+    forked = forks.POSSIBLE
 
     def setUp(self) -> None:
         self.folder = tempfile.mkdtemp(dir=MEMORY)
@@ -152,13 +159,21 @@ class Case(unittest.TestCase):
         """The last prompt that the gateway got."""
         return self.gateway.requests[-1].json["messages"][-1]["content"]
 
-    def spawn(self, *argv: str, command: list[str] | None = None, environ: Any = (), **options: Any) -> Any:
-        """Start the CLI as a process."""
+    def spawn(
+        self, *argv: str, command: list[str] | None = None, code: str | None = None, environ: Any = (), **options: Any
+    ) -> Any:
+        """Start the CLI, or `code`, as a process: forked from one that has all modules, if that makes no difference."""
         for name in ("stdout", "stderr"):
             options.setdefault(name, subprocess.PIPE)
         options.setdefault("stdin", subprocess.DEVNULL)
-        command = command or [*PYTHON, PACKAGE]
-        process = subprocess.Popen([*command, *argv], env={**self.environ, **dict(environ)}, **options)
+        env = {**self.environ, **dict(environ)}
+        odd = [name for name in env if name.startswith(("PYTHON", "LC_", "LANG", "LD_"))]  # an interpreter reads them
+        odd += {*options} - {"stdin", "stdout", "stderr", "cwd"}
+        if command is None and self.forked and not odd:
+            process = Forked(["-c" if code else PACKAGE, *argv], code=code, env=env, **options)
+        else:
+            command = command or ([*PYTHON, "-c", code] if code else [*PYTHON, PACKAGE])
+            process = subprocess.Popen([*command, *argv], env=env, **options)
         self.addCleanup(self._end, process)
         return process
 

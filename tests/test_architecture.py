@@ -15,8 +15,9 @@ MAY = {  # what the modules of a package may import beside their own package and
     "gateways": set(),
     "store": set(),
     "calls": DEEP,
-    "commands": {"calls", "gateways", "store"},
-    "cli": {"commands", "calls", *DEEP},
+    "agent": {"calls", *DEEP},
+    "commands": {"agent", "calls", "gateways", "store"},
+    "cli": {"commands", "agent", "calls", *DEEP},
     "__main__": {"cli"},
 }
 SILENT = ("calls", "gateways", "net", "store")  # packages that know no process, no terminal and no command line
@@ -31,7 +32,8 @@ def name_of(path: Path) -> str:
     return ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix("__init__").removesuffix(".")
 
 
-MODULES = {name_of(path): ast.parse(path.read_text("utf-8")) for path in sorted(PACKAGE.rglob("*.py"))}
+PATHS = [path for path in sorted(PACKAGE.rglob("*.py")) if path.parent.name != "project"]  # that is a user's own
+MODULES = {name_of(path): ast.parse(path.read_text("utf-8")) for path in PATHS}
 
 
 def is_type_checking(node: ast.AST) -> bool:

@@ -30,6 +30,9 @@ BUYING = (
 )
 MALFORMED = ("5", "5/days", "$5/day", "-1/day", "five/day", "5/day,6/week")
 
+FUNCTION = {"index": 0, "id": "call_1", "type": "function", "function": {"name": "ping", "arguments": "{}"}}
+CALLING = event(delta(tool_calls=[FUNCTION])) + event(delta(finish="tool_calls"))
+
 
 def costing(usd: str, *texts: str) -> Any:
     """A step: a whole answer of this cost."""
@@ -125,11 +128,22 @@ class Refusals(BudgetCase):
                     self.assertIn("ALLTOKEN_BUDGET", result.err)
         self.assertRefused(self.chat("hi", ALLTOKEN_BUDGET="5/day", HOME=None, XDG_STATE_HOME=None), 2)
 
-    @unittest.skipUnless(hasattr(os, "geteuid") and os.geteuid() != 0, "root may write everywhere")
+    @unittest.skipUnless(hasattr(os, "seteuid"), "modes of POSIX")
     def test_a_ledger_that_cannot_be_written_is_status_2(self):
         self.put({"cost": "1"})
-        os.chmod(os.path.join(self.state, "ledger.db"), 0o400)
-        self.assertRefused(self.chat("hi", ALLTOKEN_BUDGET="5/day"), 2, rows=1)
+        path = os.path.join(self.state, "ledger.db")
+        os.chmod(path, 0o400)
+        root = os.geteuid() == 0  # whom modes do not bind
+        try:
+            if root:
+                for place in (self.folder, os.path.dirname(self.state), self.state, path):
+                    os.chown(place, 65534, -1)
+                os.seteuid(65534)
+            result = self.chat("hi", ALLTOKEN_BUDGET="5/day")
+        finally:
+            if root:
+                os.seteuid(0)
+        self.assertRefused(result, 2, rows=1)
 
 
 class NotAsked(BudgetCase):
@@ -276,19 +290,28 @@ class Counting(BudgetCase):
         (row,) = self.rows()
         self.assertEqual((row["model"], row["cost"], row["exit_status"]), ("gpt-5.4-nano", "0.25", 0))
 
-    def test_each_step_of_a_tool_loop_asks_the_budget(self):
-        tool = self.file(
+    def tool(self) -> str:
+        """A tool that answers."""
+        path = self.file(
             "ping", '#!/bin/sh\n# tool: {"description": "p", "parameters": {"type": "object"}}\necho pong\n'
         )
-        os.chmod(tool, 0o755)
-        function = {"index": 0, "id": "call_1", "type": "function", "function": {"name": "ping", "arguments": "{}"}}
-        calling = event(delta(tool_calls=[function])) + event(delta(finish="tool_calls"))
+        os.chmod(path, 0o755)
+        return path
+
+    def test_each_step_of_a_tool_loop_asks_the_budget(self):
         comment = DONE + b': {"cost":"1"}\n\n'
-        self.gateway.on(CHAT, stream(calling, comment), stream(calling, comment), costing("1"))
-        result = self.chat("--tool", tool, "hi", ALLTOKEN_BUDGET="2/day")
+        self.gateway.on(CHAT, stream(CALLING, comment), stream(CALLING, comment), costing("1"))
+        result = self.chat("--tool", self.tool(), "hi", ALLTOKEN_BUDGET="2/day")
         self.assertEqual((result.status, self.asked()), (6, 2), result.err)
         self.assertIn("[error] budget", result.err)
         self.assertEqual([row["cost"] for row in self.rows()], ["1", "1"])
+
+    def test_one_warning_a_run_however_many_steps_are_unknown(self):
+        self.put({"cost": "1"}, {})
+        self.gateway.on(CHAT, stream(CALLING, DONE), stream(CALLING, DONE), costing("1"))
+        result = self.chat("--tool", self.tool(), "hi", ALLTOKEN_BUDGET="9/day")
+        self.assertEqual((result.status, self.asked()), (0, 3), result.err)
+        self.assertEqual(result.err.count("of unknown cost"), 1)
 
 
 class Together(BudgetCase):

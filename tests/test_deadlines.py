@@ -447,11 +447,12 @@ class Strangers(TaskCase):
             os.mkdir(os.path.join(folder, f"{name}.2{number:07x}.json"))
 
     def walk(self) -> list[str]:
-        """Every path below the folder of the test but what the ledger and the locks are."""
+        """Every path below the folder of the test but the ledger, the locks, and the ids for completion."""
         found = [
             os.path.join(folder, name) for folder, folders, names in os.walk(self.folder) for name in (*folders, *names)
         ]
-        return [path for path in found if not path.startswith((f"{self.state}/ledger.db", f"{self.state}/locks"))]
+        ours = tuple(os.path.join(self.state, name) for name in ("ledger.db", "locks", "models"))
+        return [path for path in found if not path.startswith(ours)]
 
     @staticmethod
     def facts(path: str) -> Any:

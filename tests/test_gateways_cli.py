@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import shutil
+import unittest
 from typing import Any
 
+from alltoken_call import config
+
 from .gateway import DONE, KEY, Gateway, frames, png, raw, refuse, reply, stream
-from .harness import Case
+from .harness import ROOT, Case
 from .relay import RELAY_KEY, Relay
-from .relay_media import MODELS
 from .relay_support import CHAT, MAKE, RelayCase
 from .task_support import normal
 
@@ -455,6 +458,19 @@ class Documents(RelayCase):
             )
 
 
+class Names(unittest.TestCase):
+    def test_no_command_and_no_call_asks_which_gateway_it_talks_to(self):
+        names = {*config.KNOWN, *config.DIALECTS, "litellm", "newapi"}
+        package = ROOT / "alltoken_call"
+        for path in package.rglob("*.py"):
+            if path.parent.name == "gateways" or path == package / "config.py":
+                continue
+            for node in ast.walk(ast.parse(path.read_text())):
+                operands = [node.left, *node.comparators] if isinstance(node, ast.Compare) else []
+                found = {leaf.value for one in operands for leaf in ast.walk(one) if isinstance(leaf, ast.Constant)}
+                self.assertFalse(found & names, f"{path}:{getattr(node, 'lineno', 0)}")
+
+
 class Local(Case):
     """Known servers on this machine; anywhere else they are strangers with a price."""
 
@@ -470,6 +486,3 @@ class Local(Case):
             "chat", "--gateway", "ollama", "-m", "x", "hi", ALLTOKEN_OLLAMA_BASE_URL="https://far.example"
         )
         self.assertQuietly(4, result)  # it needs a key there
-
-    def test_the_relays_models_are_known_to_nobody(self):
-        self.assertNotIn("gpt-5.4", MODELS["new-api"])

@@ -11,7 +11,7 @@ import unittest
 from alltoken_call.calls import tasks
 
 from .gateway import png, refuse, reply
-from .harness import PACKAGE, PATIENCE, PYTHON, ROOT, Result
+from .harness import PACKAGE, PATIENCE, ROOT, Result
 from .task_support import (
     BIG,
     GET_IMAGE,
@@ -80,8 +80,8 @@ class Deaths(TaskCase):
         module:function, and with * and a number behind it, that call of it."""
         where, _, calls = where.partition("*")
         module, _, name = where.partition(":")
-        command = [*PYTHON, "-c", DYING, f"alltoken_call.{module}", name, moment, calls or "1", str(int(signum))]
-        return self.execute(*argv, command=command)
+        how = [f"alltoken_call.{module}", name, moment, calls or "1", str(int(signum))]
+        return self.execute(*how, *argv, code=DYING)
 
     def kill(self, *argv, seen, signum=signal.SIGKILL):
         """Start a run, and kill it once `seen` is set; what it wrote."""
@@ -422,7 +422,6 @@ class Stopped(Deaths):
 
     def test_a_poll_without_an_answer_ends_after_the_grace_and_the_resume_line_runs(self):
         self.assertLessEqual(tasks.GRACE, 2)
-        command_line = [*PYTHON, "-c", HASTY]
         runs = {}
         for number, (command, signum, end) in enumerate(
             (("image", signal.SIGINT, 130), ("image", signal.SIGTERM, 143), ("video", signal.SIGINT, 130)), 1
@@ -430,7 +429,7 @@ class Stopped(Deaths):
             seen = threading.Event()
             task_id = f"{command[0]}gen_{number:08d}"
             self.gateway.on(f"GET /v1/{command}s/generations/{task_id}", held(seen), normal)
-            process = self.spawn(command, "x", "-o", f"my {number}", command=command_line)
+            process = self.spawn(command, "x", "-o", f"my {number}", code=HASTY)
             self.assertTrue(seen.wait(PATIENCE))
             runs[task_id] = (process, command, signum, end, number)
         for process, _, signum, _, _ in runs.values():

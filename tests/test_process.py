@@ -39,6 +39,8 @@ def pending(descriptor: int) -> int:
 class Begun(Case):
     """A process whose first delta has come, and whose gateway waits for `go`."""
 
+    forked = False
+
     def begin(self, *argv: str, **options):
         self.go = threading.Event()
 
@@ -90,6 +92,8 @@ class Begun(Case):
 
 
 class Early(Case):
+    forked = False
+
     def test_a_signal_during_the_start_is_no_traceback(self):
         script = (
             "import importlib, os, signal, sys\n"
@@ -106,6 +110,8 @@ class Early(Case):
 
 
 class Streams(Case):
+    forked = False
+
     def test_a_full_stdout_is_status_13_said_once(self):
         for argv in (["chat", "hi"], ["chat", "hi", "--json"], ["--version"], ["--help"]):
             with self.subTest(argv), open("/dev/full", "wb") as full:
@@ -178,6 +184,8 @@ class Streams(Case):
 
 
 class Surroundings(Case):
+    forked = False
+
     def test_an_empty_environment_is_enough_to_be_told_of_the_key(self):
         self.environ = {}
         result = self.execute("chat", "hi")
@@ -250,6 +258,8 @@ class Surroundings(Case):
 
 
 class Terminals(Case):
+    forked = False
+
     EVIL = "\x1b]0;owned\x07\x1b[2J\x9b31mabc\u202e\r"
 
     def on_terminal(self, *argv: str, **environ: str) -> tuple[int, str]:

@@ -8,6 +8,8 @@ import shutil
 import subprocess
 import sys
 import unittest
+import zipfile
+from glob import glob
 from pathlib import Path
 from unittest import mock
 
@@ -15,10 +17,83 @@ from alltoken_call.cli import main as cli
 from alltoken_call.cli import skills
 from alltoken_call.errors import ExitStatus
 
-from .harness import ROOT, Case
+from .harness import PACKAGE, ROOT, Case
 
 ALLOWED = {"name", "description", "license", "compatibility", "allowed-tools", "metadata"}
 PAGES = ("README.md", "SKILL.md")
+ALWAYS = (  # in each of the six skills
+    "ALLTOKEN_API_KEY",
+    "Never ask for the key in the chat",
+    "upper or lower case",
+    "--help",
+    "request_id",
+    "[error]",
+    "Settings → Billing",
+    "--new-agent",
+    "companion skill `alltoken`",
+    "https://alltoken.ai/docs/apis/overview",
+)
+_CHAT = (
+    "all_providers_failed",
+    "invalid_api_key",
+    "insufficient_balance",
+    "Retry-After",
+    "incomplete",
+    "These lists age",
+)
+_TASK = (*_CHAT, "image_already_retrieved", "last line of stderr", "never run it again at once", "--detach", "--resume")
+PARTS = {  # what else each has
+    "chat": (
+        *_CHAT,
+        "ask alltoken with model X",
+        "prompt + completion = total",
+        "gpt-5.4-nano",
+        "claude-opus-4-7",
+        "gpt-5.3-codex",
+    ),
+    "image": (*_TASK, "draw with alltoken", "no second copy", "A variation is a new run", "gpt-image-2"),
+    "video": (
+        *_TASK,
+        "make a video on alltoken",
+        "when it expires",
+        "video --cancel ID",
+        "video --list",
+        "seedance-2.0",
+        "happyhorse-1.0-i2v",
+        "happyhorse-1.0-video-edit",
+        "models --type video",
+    ),
+    "search": (
+        *_CHAT,
+        "find with alltoken",
+        "use alltoken web search",
+        "qwen3.6-max-preview",
+        "deepseek-v3.2",
+        "cannot search",
+        "current dates",
+    ),
+    "models": (
+        "what alltoken models are available",
+        "code block",
+        "gpt-5.3-codex",
+        "which is the cheapest",
+        "not `--filter`",
+    ),
+    "cost": ("how much did that cost", "6 places", "(gateway)", "(estimate)", "no price is published"),
+}
+
+
+def old_python() -> str | None:
+    """A Python before 3.10 that runs; None if there is none."""
+    for version in ("3.9", "3.8"):
+        for found in (
+            shutil.which(f"python{version}"),
+            *glob(f"{Path.home()}/.pyenv/versions/{version}.*/bin/python3"),
+        ):
+            test = ["-S", "-c", f"import sys; assert sys.version.startswith({version!r})"]
+            if found and subprocess.run([found, *test], check=False, stderr=subprocess.DEVNULL).returncode == 0:
+                return found
+    return None
 
 
 def front(text: str) -> dict[str, str]:
@@ -106,10 +181,11 @@ class Skill(Case):
     def test_the_repository_is_a_skill(self):
         text = self.check(ROOT / "SKILL.md", "alltoken-call", 1024)
         self.assertLess(text.count("\n"), 200)
+        self.assertLess(len(text), 4 * 2300)  # about four characters a token
         for command in cli.COMMANDS:
             self.assertIn(f"/alltoken-{command}", text)
 
-    def test_six_thin_skills_are_written_and_told(self):
+    def test_six_skills_are_written_and_told(self):
         target = os.path.join(self.folder, "deep", "skills")
         result = self.call("--install-skills", target)
         paths = [os.path.join(target, f"alltoken-{command}", "SKILL.md") for command in cli.COMMANDS]
@@ -117,11 +193,41 @@ class Skill(Case):
         for command, path in zip(cli.COMMANDS, paths):
             text = self.check(Path(path), f"alltoken-{command}", 159)
             self.assertNotIn("\n", front(text)["description"])
-            line = re.search(rf"^alltoken-call {command} .*$", text, re.MULTILINE)
+            line = re.search(rf"^alltoken-call {command} OPTIONS.*$", text, re.MULTILINE)
             self.assertIsNotNone(line)
             self.assertEqual(line[0].endswith(" - <<'EOF'"), command not in ("models", "cost"))
-            for option in re.findall(r"(?<!\S)\[?(--?[a-z-]+)", line[0]):
-                self.assertIn(option, options_of(cli.command_parser(command)))
+            explained = re.findall(r"^- `(-[\w-]+)", text, re.MULTILINE)
+            self.assertGreater(len(explained), 4)
+            self.assertLessEqual(set(explained), options_of(cli.command_parser(command)))
+            known = set().union(*(options_of(cli.command_parser(name)) for name in cli.COMMANDS), cli.TOP)
+            self.assertLessEqual(set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)), known)
+            self.assertNotRegex(text, r"@\w+@|PROGRAM")
+
+    def test_each_of_the_six_stands_alone(self):
+        self.call("--install-skills", self.folder)
+        for command in cli.COMMANDS:
+            text = Path(self.folder, f"alltoken-{command}", "SKILL.md").read_text("utf-8")
+            for wanted in (*ALWAYS, *PARTS[command]):
+                with self.subTest(f"{command}: {wanted}"):
+                    self.assertIn(wanted, text)
+
+    def test_each_option_is_explained_as_the_help_does(self):
+        self.call("--install-skills", self.folder)
+        for command, wanted in (
+            ("image", ("1536x1024", "1024x1536", "default: 1024x1024", "low, medium, high or auto (default: low")),
+            (
+                "video",
+                ("default: 5", "16:9, 9:16, 4:3, 3:4, 21:9, 1:1 or adaptive (default: 16:9)", "480p, 720p or 1080p"),
+            ),
+            ("search", ("default: 600", "deepseek-v4-pro")),
+            ("models", ("chat, image, video or all (default: chat)",)),
+            ("chat", ("gpt-5.4-mini", "0 to 2")),
+            ("cost", ("7d, 24h, 30m or 2026-11-01", "model, command, gateway or day")),
+        ):
+            text = Path(self.folder, f"alltoken-{command}", "SKILL.md").read_text("utf-8")
+            options = "\n".join(re.findall(r"^- `-.*$", text, re.MULTILINE))
+            for value in wanted:
+                self.assertIn(value, options)
 
     def test_what_it_wrote_it_writes_again_and_what_it_did_not_it_leaves_alone(self):
         self.call("--install-skills", self.folder)
@@ -194,15 +300,55 @@ class Skill(Case):
             self.assertEqual(result.status, 0, result.err)
         self.assertEqual(self.gateway.requests[0].json["messages"][0]["content"], "what $(is) --this")
 
-    def test_the_zip_file_recipe_of_the_readme_passes_the_exit_status_on(self):
-        recipe = re.search(r"```sh\n(mkdir bundle.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)[1]
-        shutil.copytree(ROOT / "alltoken_call", os.path.join(self.folder, "alltoken_call"))
-        recipe = recipe.replace("python3", f"'{sys.executable}'", 2).replace(f"env '{sys.executable}'", "env python3")
-        subprocess.run(
-            ["sh", "-ec", recipe], cwd=self.folder, check=True, env={"PATH": os.environ.get("PATH", os.defpath)}
+    def test_the_zip_file_recipe_of_the_readme_works_twice_and_leaves_one_small_file(self):
+        blocks = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
+        recipe = next(block for block in blocks if "zipapp" in block)
+        package = os.path.join(self.folder, "alltoken_call")
+        shutil.copytree(ROOT / "alltoken_call", package, ignore=shutil.ignore_patterns("__pycache__"))
+        os.mkdir(os.path.join(package, "__pycache__"))
+        self.file("alltoken_call/__pycache__/errors.cpython-311.pyc", b"stale")
+        self.file("other.py", "raise SystemExit('packed')")
+        script = f'python3() {{ "{sys.executable}" "$@"; }}\n{recipe}'
+        temporary = os.path.join(self.folder, "temporary")
+        os.mkdir(temporary)
+        for _ in range(2):
+            environ = {"PATH": os.environ.get("PATH", os.defpath), "TMPDIR": temporary}
+            subprocess.run(["sh", "-ec", script], cwd=self.folder, check=True, env=environ)
+        self.assertEqual(os.listdir(temporary), [])
+        self.assertEqual(
+            sorted(os.listdir(self.folder)), ["alltoken-call.pyz", "alltoken_call", "other.py", "temporary"]
         )
+        with zipfile.ZipFile(os.path.join(self.folder, "alltoken-call.pyz")) as packed:
+            names = packed.namelist()
+        ours = r"__main__\.py|alltoken_call/([\w/]*(\.py|/)|py\.typed)?"
+        self.assertEqual([name for name in names if not re.fullmatch(ours, name) or "__pycache__" in name], [])
         command = [sys.executable, os.path.join(self.folder, "alltoken-call.pyz")]
         self.assertEqual(self.execute("chat", "hi", command=command).out[-3:], b"hi\n")
         self.assertEqual(self.execute("chat", command=command).status, 2)
         result = self.execute("image", "x", "--detach", command=command)
         self.assertIn("alltoken-call.pyz image --resume igen_", result.err)
+
+
+class Project(Case):
+    def test_the_project_file_leaves_no_field_blank(self):
+        text = (ROOT / "pyproject.toml").read_text("utf-8").partition("[tool.")[0]
+        for line in (
+            r'license = "MIT"',
+            r'license-files = \["LICENSE"\]',
+            r"authors = \[.*name.*email",
+            'Homepage = "https',
+        ):
+            self.assertRegex(text, rf"(?m)^{line}")
+        self.assertIn('Documentation = "https://alltoken.ai/docs/apis/overview"', text)
+        for version in ("3.10", "3.11", "3.12", "3.13"):
+            self.assertIn(f'"Programming Language :: Python :: {version}"', text)
+
+    def test_an_older_python_gets_one_plain_line(self):
+        old = old_python()
+        if old is None:
+            self.skipTest("there is no Python before 3.10 here")
+        doors = ([PACKAGE], ["-m", "alltoken_call"], ["-c", "from alltoken_call.__main__ import entry; entry()"])
+        for door in doors:
+            result = self.execute("chat", "hi", command=[old, "-B", *door], cwd=ROOT)
+            self.assertEqual((result.status, result.out), (2, b""))
+            self.assertRegex(result.err, r"\Aalltoken-call needs Python 3\.10 or later; this is 3\.[0-9]\n\Z")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import math
+import os
 import weakref
 
 from .. import config
@@ -27,11 +28,11 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from .events import AnyEvent
+    from .events import AnyEvent as Event
     from .run import Run
     from .tools import ToolCall
 
-    Events = Generator[AnyEvent, None, None]
+    Events = Generator[Event, None, None]
 
 CLOSING = 5.0  # seconds that `close` waits for a run in another thread, which is cancelled
 
@@ -39,19 +40,32 @@ CLOSING = 5.0  # seconds that `close` waits for a run in another thread, which i
 class Agent:
     """A conversation with a model, and the tools that it may call.
 
-    `tools` are plain functions, told by their docstring and annotations, or `Tool`s; `mcp` are command lines or .json
-    files of MCP servers, started at the first run. `approve(call)` is asked about every call: True, False, or a text
-    that is a refusal with its reason; without it functions run, and servers' tools are refused. `thread` is a file
-    that keeps the conversation. A run makes at most `max_steps` requests, and no further one once `max_cost` dollars
-    are spent; `max_wait` is its longest time in seconds, `tool_timeout` that of a call, and `timeout` the longest
-    silence of the gateway. `params` are more fields of each request.
+        with Agent(tools=[weather], instructions="Be brief.") as agent:
+            print(agent.send("Will it rain in Bern?"))
 
-    The key, the base URL and the default model come from the environment unless they are given; `ledger=False` records
-    nothing. One run at a time: a second one raises `CallError` with the code busy. Use it in a `with` block, or close
-    it.
+    model          its id; else the thread's, $ALLTOKEN_CHAT_MODEL, or gpt-5.4-mini
+    instructions   the system message
+    tools          plain functions, told by their docstring and annotations, or `Tool`s
+    mcp            MCP servers: command lines, or .json files that list some; started at the first run
+    thread         a file that keeps the conversation
+    max_steps      most requests of a run
+    max_cost       dollars; once a run has spent so much, it makes no further request
+    temperature    0 to 2; 0 = least random
+    enable_search  search the web first; DeepSeek and Qwen models only
+    params         more fields of each request
+    approve        asked about every call, as `approve(call)`: True, False, or a text: a refusal with its reason.
+                   Without it functions run, and servers' tools are refused
+    max_wait       seconds that a run may take
+    gateway        its name; else $ALLTOKEN_GATEWAY, or alltoken
+    api_key        the key; else the environment's
+    base_url       the gateway's root; else the environment's
+    timeout        longest silence of the gateway, in seconds
+    tool_timeout   longest time of a call, in seconds
+    ledger         False records nothing
 
-    Raises `CallError` for all that goes wrong: `code`, `message`, `hint`, `status` (the command line's exit status),
-    `http`, `partial`.
+    One run at a time: a second one raises `CallError` with the code busy. What goes wrong is a `CallError`, with
+    `code`, `message`, `hint`, `status` (the command line's exit status), `http` and `partial`. Nothing is written to
+    stdout or stderr. Use it in a `with` block, or close it.
     """
 
     def __init__(
@@ -61,7 +75,7 @@ class Agent:
         instructions: str = "",
         tools: Iterable[Callable[..., Any] | Tool] = (),
         mcp: Iterable[str] = (),
-        thread: str | None = None,
+        thread: str | os.PathLike[str] | None = None,
         max_steps: int = 10,
         max_cost: Decimal | float | str | None = None,
         temperature: float | None = None,
@@ -85,11 +99,12 @@ class Agent:
         self._max_wait = math.inf if max_wait is None else settings.seconds("max_wait", max_wait)
         self._approve = approve
         self._instructions = instructions
-        self._kept = Keeping(thread, config.state_dir(environ)) if thread is not None else None
+        self._kept = Keeping(os.fspath(thread), config.state_dir(environ)) if thread is not None else None
         secrets = [secret for secret in (*config.secrets(environ), self._client.key) if secret]
-        self._serving = Serving(mcp, environ, process.without_secrets(environ, secrets), stop)
+        seen = {name: value for name, value in environ.items() if not config.is_secret(name)}
+        self._serving = Serving(mcp, environ, process.without_secrets(seen, secrets), stop)
         command = "search" if enable_search else "chat"
-        named = settings.model_of(self._client, environ, command, model, self._kept and self._kept.model)
+        named = settings.model_of(self._client, environ, command, model, self._kept.model if self._kept else None)
         body: dict[str, Any] = {"model": named}
         if temperature is not None:
             body["temperature"] = settings.number("temperature", temperature, 0, 2)
@@ -115,7 +130,7 @@ class Agent:
 
     # Runs
 
-    def stream(self, content: str | list[dict[str, Any]] | None = None) -> Events:
+    def stream(self, content: str | list[dict[str, Any]] | None = None) -> Generator[Event, None, None]:
         """One run, from a user's message (None: from the conversation as it is): its events, one by one.
 
         Each has a `name` and fields; `on` lists them. Closing the iterator cancels the run. Raises `CallError`;
@@ -213,7 +228,7 @@ class Agent:
         self.cancel()
         ours = state.turn.acquire(timeout=CLOSING)  # also from a handler, in a run's own thread
         try:
-            run = state.current and state.current()
+            run = state.current() if state.current is not None else None
             if run is not None:
                 with contextlib.suppress(ValueError):  # it is the one that calls us
                     run.close()

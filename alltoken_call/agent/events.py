@@ -64,11 +64,12 @@ class StreamDelta(Event):
 
 
 class StreamEnd(Event):
-    """An answer is whole."""
+    """An answer is whole. `final`: no call follows."""
 
     name: Literal["stream:end"] = "stream:end"
     fields = ("text",)
     text: str
+    final: bool = False
 
 
 class ToolCalled(Event):

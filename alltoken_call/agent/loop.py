@@ -83,7 +83,7 @@ class Loop:
         self.limits = Limits(tool_timeout, tool_output, stop, end_group)
         self._echoes = True  # reasoning goes back to the model
 
-    def run(self, content: Any = None) -> Iterator[events.Event]:
+    def run(self, content: Any = None) -> Iterator[events.AnyEvent]:
         """One run, from a user's message (None: from the conversation as it is) to the model's last answer.
 
         Yields its events but the last, `ThinkingEnd`; what a consumer cannot do with one may be thrown in. The value is
@@ -103,7 +103,7 @@ class Loop:
             yield events.Failed(end)
             raise end from None
 
-    def _step(self, run: Run) -> Generator[events.Event, None, bool]:
+    def _step(self, run: Run) -> Generator[events.AnyEvent, None, bool]:
         """One request, and the calls of its answer; whether another request is to follow."""
         answer = yield from self._ask(run)
         calls = [ToolCall.of(call) for call in answer.tool_calls]
@@ -135,7 +135,7 @@ class Loop:
         yield events.AssistantMessage(message)
         return False
 
-    def _ask(self, run: Run) -> Generator[events.Event, None, Answer]:
+    def _ask(self, run: Run) -> Generator[events.AnyEvent, None, Answer]:
         """One request to the model; returns its answer. One that fails is recorded."""
         yield events.StreamStart()
         self.client.clock.started = self.client.clock.now()  # each request has a row of its own
@@ -161,7 +161,7 @@ class Loop:
             answer = yield from self._ask(run)
         return answer
 
-    def _streamed(self, asking: Generator[Event, None, Answer]) -> Generator[events.Event, None, Answer]:
+    def _streamed(self, asking: Generator[Event, None, Answer]) -> Generator[events.AnyEvent, None, Answer]:
         """Hand on the text of an answer; what is thrown in here is thrown into the call, which knows what has come."""
         so_far = ""
         failure: CallError | Interrupted | None = None
@@ -216,7 +216,7 @@ class Loop:
 
     def _run_calls(
         self, run: Run, message: dict[str, Any], calls: list[ToolCall]
-    ) -> Generator[events.Event, None, list[dict[str, Any]]]:
+    ) -> Generator[events.AnyEvent, None, list[dict[str, Any]]]:
         """Run the calls of a message one after the other; returns those that only the caller can run."""
         handed = []
         for call, result, document in zip(calls, self.messages[-len(calls) :], message["tool_calls"]):
@@ -227,7 +227,7 @@ class Loop:
             yield from self._call(run, call, result)
         return handed
 
-    def _call(self, run: Run, call: ToolCall, result: dict[str, Any]) -> Iterator[events.Event]:
+    def _call(self, run: Run, call: ToolCall, result: dict[str, Any]) -> Iterator[events.AnyEvent]:
         """Run one call, and put what it brings into its message of the conversation."""
         clock = self.client.clock
         told: dict[str, Any] = {"id": call.id, "name": call.name, "arguments": call.arguments}

@@ -57,8 +57,8 @@ class Wire:
 
         Requests of the child are answered. Raises `Dead` and `TooLong`.
         """
-        gone = self.pipes.broken or self.pipes.process.poll() is not None or self.pipes.ended
-        count = self.pipes.turn(0.0 if gone else min(wait, WAKE))
+        gone = self.pipes.broken or self.pipes.process.poll() is not None
+        count = self.pipes.turn(0.0 if gone or self.pipes.ended else min(wait, WAKE))
         while self._lines:
             for message in self._parsed(self._lines.pop(0)):
                 if "method" in message and "id" in message:
@@ -68,7 +68,7 @@ class Wire:
         if self._dropped:
             self._dropped = False
             raise TooLong
-        if gone and not count:
+        if not count and (gone or self.pipes.ended):
             raise Dead(self.obituary())
 
     def _arrived(self, data: bytes) -> None:
@@ -91,7 +91,7 @@ class Wire:
 
     def _parsed(self, line: bytearray) -> list[dict[str, Any]]:
         """The messages in a line, mostly one (2025-03-26 has batches); none if it is junk."""
-        if not line.strip():
+        if not line or line.isspace():
             return []
         text = narrow(line)
         line.clear()  # there is no room for it and for the parsed text

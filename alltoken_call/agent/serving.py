@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from .mcp import Server
+    from .process import Process
     from .tools import Tool
 
 START = 60.0  # seconds in which a server has to be up
@@ -83,6 +84,13 @@ class Serving:
         if not words:
             raise UsageError(f"mcp: {text!r} is not a command line")
         return [mcp.Server(mcp.server_name(words), words, environ=self._seen, stop=self._stop)]
+
+    def end_with(self, group: Process) -> None:
+        """End the servers, and a tool's processes side by side with them."""
+        from . import mcp
+
+        servers, self._servers = self._servers, []
+        mcp.close_all(servers, [group])
 
     def close(self) -> None:
         """End the servers. Idempotent."""

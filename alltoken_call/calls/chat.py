@@ -262,7 +262,7 @@ class _Reading:
         if delta.finish:
             answer.finish_reason = answer.finish_reason or delta.finish
         if answer.served_model is None:
-            answer.served_model = text_of(delta.model)
+            answer.served_model = delta.model
         if delta.request_id:
             answer.request_id = answer.request_id or delta.request_id
         if delta.usage is not None:

@@ -56,6 +56,7 @@ def make_image(
     if target != "-":
         files.check_new(files.numbered(target, wanted), force=force)
     saved = Saved("image", picture.model, target=target, submitted=client.clock.started)
+    saved.exact = once
     saved.status = "processing" if client.dialect.at_once else "submitting"
     client.admit(saved, "image", first=client.dialect.at_once, needed=once, output=tasks.place_of(saved))
     uploads = tasks.upload(client, client.dialect.image_uploads(picture), saved)
@@ -384,7 +385,8 @@ def _take_figures(work: _Work, document: dict[str, Any]) -> None:
 def _paths(work: _Work, count: int) -> list[str]:
     """Where `count` images go. On stdout is room for one: the others are kept in the state directory."""
     if work.target != "-":
-        return files.numbered(work.target, max(count, work.wanted or 1))[:count]
+        paths = files.numbered(work.target, max(count, work.wanted or 1))[:count]
+        return [work.target, *paths[1:]] if work.saved.exact else paths
     with contextlib.suppress(OSError):
         files.make_private(work.kept)
     others = [os.path.join(work.kept, f"alltoken-image-{os.urandom(4).hex()}.png") for _ in range(count - 1)]

@@ -46,6 +46,13 @@ def _entries(client: Client, request: Request) -> list[tuple[str, dict[str, Any]
     return found
 
 
+def page(client: Client, name: str) -> Any:
+    """What a public page of the gateway holds, out of its envelope. Raises `NetError`, and `UsageError` if the gateway
+    has no such page."""
+    document = client.get(client.dialect.page(name)).document
+    return document.get("data", document)
+
+
 def price_entry(client: Client, model: str) -> dict[str, Any]:
     """What the price list says of one model. Raises `NetError`; `CallError` with status 1 if it does not know it."""
     request = client.dialect.price_entry(model)

@@ -237,6 +237,13 @@ class Context:
 
         return ask(question, self.clock.left)
 
+    def open(self, target: str) -> str | None:
+        """Have the desktop show a file, by its absolute path, or an address, and do not wait; the reason if that does
+        not work."""
+        from .desktop import show
+
+        return show(target, self.environ)
+
     def command_line(self, *words: str) -> str:
         """A command line that runs this program here, as one would type it."""
         import shlex

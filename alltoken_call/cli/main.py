@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from .context import Context
 
 COMMANDS = ("chat", "image", "video", "search", "models", "cost")
-TOP = ("--help", "--version", "--install-skills", "--completion")
+TOP = ("--help", "--version", "--install-skills", "--new-agent", "--completion")
 _ANYWHERE = ("--json", "-q", "--quiet", "-v", "--verbose", "--dry-run")
 EXIT_STATUSES = """\
 exit statuses:
@@ -265,7 +265,7 @@ def _without_command(argv: list[str], context: Context, output: Output) -> None:
     if not argv:
         raise UsageError("no command", hint=_help())
     option, equals, value = argv[0].partition("=")
-    if option in ("--install-skills", "--completion"):
+    if option in ("--install-skills", "--new-agent", "--completion"):
         values = [value, *argv[1:]] if equals else argv[1:]
         _at_the_top(option, values, context, output)
         return
@@ -285,7 +285,14 @@ def _at_the_top(option: str, values: list[str], context: Context, output: Output
 
         if len(values) != 1 or not values[0]:
             raise UsageError("--install-skills takes the directory that holds your skills")
-        skills.install(values[0], context, output)
+        skills.install(values[0], {name: command_parser(name) for name in COMMANDS}, context, output)
+        return
+    if option == "--new-agent":
+        from . import scaffold
+
+        if len(values) != 1 or not values[0]:
+            raise UsageError("--new-agent takes the directory of the new project")
+        scaffold.write(values[0], context, output)
         return
     from . import shell
 
@@ -312,6 +319,7 @@ options:
   -h, --help                    show this and exit
   -V, --version                 show the version and exit
   --install-skills DIR          write six skill folders into DIR
+  --new-agent DIR               write a small Python project to start from: an agent
   --completion bash|zsh|fish    print a completion script to eval
 
 {EXIT_STATUSES}"""

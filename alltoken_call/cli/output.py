@@ -250,6 +250,12 @@ class Output:
             self._end_thought()
             self._emit(f"\x1b[2m{inert(text)}\x1b[0m\n" if self._lively else f"{inert(text)}\n")
 
+    def gap(self) -> None:
+        """An empty line between the answer and what is told of it, if both are on a terminal; --quiet drops it."""
+        if not self.quiet and not self.json_mode and self.to_terminal and self._err_terminal:
+            self._end_thought()
+            self._emit("\n")
+
     def tell(self, error: CallError) -> None:
         """The lines of an error that does not end the run."""
         from .report import tell_error

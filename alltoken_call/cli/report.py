@@ -31,17 +31,19 @@ def tell_money(result: Result, output: Output, *, later: bool = False) -> None:
     """The lines [usage] and [cost] of a call that may have cost something; `later`: the gateway's log has what is
     unknown now."""
     usage = result.usage
+    if isinstance(result, Answer) and result.text:
+        output.gap()
     if usage is not None:
         counts = " ".join(f"{name}={usage[key]}" for key, name in _COUNTS.items() if type(usage.get(key)) is int)
-        output.note("usage", " ".join(part for part in (counts, f"model={one_line(result.model or '?', 60)}") if part))
+        output.dim(" ".join(filter(None, ("[usage]", counts, f"model={one_line(result.model or '?', 60)}"))))
     settled = usage is not None or isinstance(result, Answer) or getattr(result, "status", None) == "completed"
     if not result.tried or not (settled or result.cost.source == "none" or isinstance(result, Pending)):
         return
     if result.cost.usd is not None:
-        output.note("cost", f"${result.cost.usd} ({result.cost.source})")
+        output.dim(f"[cost] ${result.cost.usd} ({result.cost.source})")
     elif result.cost.source != "local":
         unknown = "unknown until: alltoken-call cost" if later else "unknown"
-        output.note("cost", result.cost.source or unknown)
+        output.dim(f"[cost] {result.cost.source or unknown}")
 
 
 def tell_error(error: CallError, output: Output) -> None:

@@ -30,11 +30,8 @@ _VALUES = {  # what is offered for options that take other values as well
 }
 _KINDS = {"models": "chat image video", "cost": "chat image video"}  # of ids; a command's own name for the others
 _FIRST = ("chat", "models", "cost")  # their first word may be a model
-_TASKS = (
-    "SELECT task_id FROM calls WHERE command = '{}' AND task_id IS NOT NULL AND (status IS NULL OR status NOT IN ("
-    + ", ".join(f"'{status}'" for status in ENDED)
-    + ")) ORDER BY id DESC LIMIT 20"
-)
+_TASKS = f"""SELECT task_id FROM calls WHERE command = '{{}}' AND task_id IS NOT NULL \
+AND (status IS NULL OR status NOT IN ({", ".join(f"'{status}'" for status in ENDED)})) ORDER BY id DESC LIMIT 20"""  # noqa: S608
 
 
 class _Option:
@@ -122,7 +119,8 @@ def _zsh(options: dict[str, list[_Option]], about: dict[str, str], top: list[str
 
     def spec(command: str, option: _Option, name: str) -> str:
         about = option.about.replace("\\", "\\\\").replace("[", "\\[").replace("]", "\\]").replace(":", "\\:")
-        return f"'*{name}[{quoted(about)}]{value(command, option)}'"
+        equals = "=" if option.takes and name.startswith("--") else ""  # --name VALUE and --name=VALUE
+        return f"'*{name}{equals}[{quoted(about)}]{value(command, option)}'"
 
     cases = []
     for command, all_of in options.items():

@@ -1,4 +1,7 @@
-"""--install-skills: six thin skill folders, for runtimes that name a command after its folder."""
+"""--install-skills: six skill folders, for runtimes that name a command after its folder. Each stands alone.
+
+What a skill says of an option is the command's own help; the rest is in skill_pages.py.
+"""
 
 from __future__ import annotations
 
@@ -7,51 +10,31 @@ import shlex
 
 from ..errors import OutputError
 from ..store import files
+from . import skill_pages as pages
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Mapping
+
     from .context import Context
     from .output import Output
 
 MARK = "Written by alltoken-call --install-skills, which rewrites it."
-_SKILLS = {  # command: (what it does, its arguments before the words, what to show)
-    "chat": ("Ask a language model through AllToken, and tell what it cost", "[-m MODEL] -", "the answer"),
-    "image": (
-        "Make an image through AllToken and save it",
-        "[-m MODEL] [-o OUT.png] -",
-        "the saved path, and a preview",
-    ),
-    "video": ("Make a video clip through AllToken", "[-m MODEL] [-o OUT.mp4] -", "the file, or the URL and its expiry"),
-    "search": (
-        "Search the web with a model through AllToken",
-        "[-m MODEL] -",
-        "the answer (only DeepSeek and Qwen search)",
-    ),
-    "models": (
-        "List the models behind AllToken, with prices",
-        "[--filter TEXT] [-l]",
-        "ids or the table in a code block",
-    ),
-    "cost": (
-        "Tell what the last AllToken call cost, what a span of time did, or what a call would",
-        "[--since 7d | MODEL PROMPT_TOKENS COMPLETION_TOKENS]",
-        "the figure, and its source",
-    ),
-}
 
 
-def install(directory: str, context: Context, output: Output) -> None:
-    """Write what is absent or was written by us. Raises `OutputError` if a file is not ours, or cannot be
-    written, after all others were seen to."""
+def install(directory: str, parsers: Mapping[str, argparse.ArgumentParser], context: Context, output: Output) -> None:
+    """Write what is absent or was written by us, for the commands of `parsers`. Raises `OutputError` if a file is not
+    ours, or cannot be written, after all others were seen to."""
     left, failed = [], []
-    for command in _SKILLS:
+    for command, parser in parsers.items():
         path = os.path.join(directory, f"alltoken-{command}", "SKILL.md")
         try:
             if os.path.lexists(path) and not _is_ours(path):
                 left.append(path)
                 continue
             files.make_private(os.path.dirname(path))
-            files.replace(path, _text(command, context.program).encode())
+            files.replace(path, _text(command, parser, shlex.join(context.program)).encode())
         except (OSError, OutputError) as error:
             failed.append(error.message if isinstance(error, OutputError) else f"cannot write {path}: {error.strerror}")
             continue
@@ -71,36 +54,33 @@ def _is_ours(path: str) -> bool:
         return MARK.encode() in file.read()
 
 
-def _text(command: str, program: list[str]) -> str:
-    about, arguments, shown = _SKILLS[command]
-    line = f"{shlex.join(program)} {command} {arguments}"
-    how, then = "Run this once, without what stands in brackets unless the user asked for it.", "."
-    if arguments.endswith("-"):
-        line += " <<'EOF'\nthe user's words\nEOF"
-        how = """\
-Run this once, with the user's words in the quoted here-document (never in the command line), and without the options
-in brackets that the user did not ask for. Where a line of the words is EOF itself, end it with another word."""
-        then = """\
-, then one line of tokens and cost from stderr. Exit status 8: run the resume command on the last line.
-9, 11 and 12: a new run may cost again, so ask first. 4: ALLTOKEN_API_KEY is missing or wrong; never ask for it here."""
-    return f"""---
-name: alltoken-{command}
-description: {about}. Use it for /alltoken-{command} and "alltoken {command}".
-license: MIT
-compatibility: Needs Python 3.10 or later, network access and the ALLTOKEN_API_KEY variable.
-allowed-tools: Bash
----
+def _text(command: str, parser: argparse.ArgumentParser, program: str) -> str:
+    """The skill of a command, which is run as `program`."""
+    page = pages.PAGES[command]
+    parts = {
+        "command": command,
+        "about": page.about,
+        "triggers": ", ".join(f'"{trigger}"' for trigger in page.triggers),
+        "key": pages.NO_KEY if command in ("models", "cost") else pages.KEY,
+        "syntax": page.syntax,
+        "how": pages.WORDS if page.words else pages.NO_WORDS,
+        "line": f"PROGRAM {command} OPTIONS" + (f" - <<'EOF'\n{page.words}\nEOF" if page.words else ""),
+        "rows": "\n".join(f"| {asked} | {f'`{options}`' if options else 'none'} |" for asked, options in page.rows),
+        "options": "\n".join(_option(parser, name) for name in page.options),
+        "models": f"\n## Models\n\n{page.models}\n{pages.AGE}\n" if page.models else "",
+        "show": page.show,
+        "statuses": "\n".join(f"| {status} | {pages.STATUSES[status]} |" for status in page.statuses),
+        "tips": page.tips,
+        "mark": MARK,
+    }
+    text = pages.PAGE
+    for name, part in parts.items():
+        text = text.replace(f"@{name}@", part)
+    return text.replace("PROGRAM", program)
 
-{about}.
 
-{how}
-
-```sh
-{line}
-```
-
-Show {shown}{then}
-Where the exit status is not 0, the message on stderr says what to do. Do not repeat a call by yourself.
-
-{MARK}
-"""
+def _option(parser: argparse.ArgumentParser, name: str) -> str:
+    """A line about an option, as its help has it."""
+    action = next(action for action in parser._actions if name in action.option_strings)  # noqa: SLF001  # no public way
+    takes = f" {action.metavar or '|'.join(map(str, action.choices or ()))}" if action.nargs != 0 else ""
+    return f"- `{', '.join(action.option_strings)}{takes}`: {action.help}"

@@ -196,7 +196,7 @@ def _last(args: argparse.Namespace, context: Context, output: Output) -> Report:
             found = _prices(args, context, output, model)[1]
         except (CallError, NetError) as error:
             output.warning(f"no estimate: {one_line(error.message, 200)}")
-    about = {"when": f"{when:%Y-%m-%d %H:%M:%S}", "command": row["command"], "model": model or "unknown"}
+    about = {"when": f"{when:%Y-%m-%d %H:%M:%S %Z}", "command": row["command"], "model": model or "unknown"}
     if row["gateway"] != usual:
         about["gateway"] = row["gateway"]
     if row["exit_status"]:
@@ -240,7 +240,9 @@ def _spent(args: argparse.Namespace, context: Context, output: Output) -> Report
     usd = _dollars(everything)
     report.cost = Cost(usd, ("estimate" if everything.estimated else "gateway") if usd else None)
     bars = _bars(found, output) if by == "day" and output.to_terminal else dict.fromkeys(found, "")
-    table = [[by, "calls", "estimated", "unknown", "tokens in", "tokens out", "cost"]]
+    table = [
+        [f"day ({_zone()})" if by == "day" else by, "calls", "estimated", "unknown", "tokens in", "tokens out", "cost"]
+    ]
     for key, one in found.items():
         counts = (one.calls, one.estimated, one.unknown, one.prompt_tokens, one.completion_tokens)
         table.append([key, *(f"{count:,}" for count in counts), f"${_dollars(one)}" if _dollars(one) else "unknown"])
@@ -251,6 +253,11 @@ def _spent(args: argparse.Namespace, context: Context, output: Output) -> Report
     calls = f"{everything.calls:,} call" + ("s" if everything.calls != 1 else "")
     output.line(f"total: {f'${usd}' if usd else 'unknown'} ({calls}, {estimated}{everything.unknown:,} unknown)")
     return report
+
+
+def _zone() -> str:
+    """The name of the local time zone."""
+    return dt.datetime.now().astimezone().strftime("%Z")
 
 
 def _dollars(one: sums.Sum) -> str | None:
@@ -290,8 +297,7 @@ def _calls(args: argparse.Namespace, context: Context, output: Output) -> Report
     found = [dict(zip(ledger.COLUMNS, row)) for row in _asked(lambda: ledger.rows(_path(context), query, values))]
     if not found:
         raise CallError("no call is recorded yet", code="nothing_recorded")
-    zone = dt.datetime.now().astimezone().strftime("%Z")
-    table = [[f"when ({zone})", "command", "model", "cost", "status", "task or file"]]
+    table = [[f"when ({_zone()})", "command", "model", "cost", "status", "task or file"]]
     for row in found:
         when = dt.datetime.fromtimestamp(row["started"]).astimezone()
         usd = prices.figure(row["cost"])

@@ -75,9 +75,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, context: Context, output: Output) -> Saved | None:
     """Make the image, or resume a task that is making one."""
+    options.check_open(args)
     if args.once:
         options.check_once(args, context)
     if args.once and os.path.lexists(args.out):
+        if args.dry_run:
+            output.request(None)
+            return None
         saved: Saved | None = options.there(args, Saved, "image", output)
     else:
         saved = _make(args, context, output) if args.resume is None else _resume(args, context, output)
@@ -87,6 +91,8 @@ def run(args: argparse.Namespace, context: Context, output: Output) -> Saved | N
                 output.line(saved.task_id or "")
             for path in () if saved.target == "-" else saved.files:
                 output.path(path)
+            if args.open:
+                options.open_all(context, output, saved.files)
     return saved
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 from .. import config
 from ..errors import CallError, OutputError
 from ..store import thread as threads

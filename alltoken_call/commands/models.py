@@ -38,6 +38,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="chat, image, video or all (default: chat)",
     )
     choice.add_argument("--filter", metavar="TEXT", default="", help="only ids that hold TEXT")
+    public = parser.add_argument_group("AllToken's public pages, without a key").add_mutually_exclusive_group()
+    public.add_argument("--health", dest="page", action="store_const", const="health", help="what works now")
+    public.add_argument("--providers", dest="page", action="store_const", const="providers", help="who serves models")
+    public.add_argument("--rankings", dest="page", action="store_const", const="rankings", help="which models lead")
     choice.add_argument("-l", "--long", action="store_true", help="prices, context and modalities, the cheapest first")
 
 
@@ -45,6 +49,8 @@ def run(args: argparse.Namespace, context: Context, output: Output) -> Report | 
     """Show ids, the table, or one model."""
     if len(args.words) > 1 or not all(word.strip() for word in args.words):
         raise UsageError("models takes one id", hint="--filter TEXT finds several")
+    if args.page:
+        return _page(args, context, output)
     if args.dry_run:
         dialect = context.dialect(args, output)
         prices = (dialect.price_entry(args.words[0]) if args.words else None) or dialect.price_list()
@@ -53,6 +59,25 @@ def run(args: argparse.Namespace, context: Context, output: Output) -> Report | 
     priced = args.words or args.long
     client = options.priced_client(args, context, output) if priced else context.client(args, output)
     return _tell(args.words[0], client, output) if args.words else _list(args, context, client, output)
+
+
+def _page(args: argparse.Namespace, context: Context, output: Output) -> Report | None:
+    """Show a public page."""
+    from ..calls import models
+    from . import pages
+
+    if args.words or args.long or args.filter:
+        raise UsageError(f"--{args.page} goes with no id, --filter or --long")
+    request = context.dialect(args, output).page(args.page)
+    if args.dry_run:
+        output.request(request)
+        return None
+    found = models.page(context.client(args, output, keyed=False), args.page)
+    report = Report(models=found)
+    if not found:
+        raise CallError(f"there is nothing on the page of {args.page}", code="no_match", partial=report)
+    pages.show(found, output)
+    return report
 
 
 def _list(args: argparse.Namespace, context: Context, client: Client, output: Output) -> Report:

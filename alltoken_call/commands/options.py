@@ -211,6 +211,9 @@ def add_task(parser: argparse.ArgumentParser, default: str) -> argparse._Argumen
     place.add_argument("-o", "--out", metavar="PATH", help=default)
     place.add_argument("--force", action="store_true", help="overwrite an existing file")
     place.add_argument(
+        "--open", action="store_true", help="show the result with the desktop's program (xdg-open, open)"
+    )
+    place.add_argument(
         "--once", action="store_true", help="do nothing if the file of -o exists; go on with a task that was to make it"
     )
     task = parser.add_argument_group("the task")
@@ -312,10 +315,34 @@ def once(
 
     def resume(row: dict[str, Any]) -> P:
         args.gateway = row["gateway"]
-        return collect(args, context, output, pending_of(row, context, kind, command))
+        pending = pending_of(row, context, kind, command)
+        pending.exact = True
+        return collect(args, context, output, pending)
 
     found = once_only(client, command, args.out, resume, make)
     return there(args, kind, command, output) if found is None else found
+
+
+def check_open(args: argparse.Namespace) -> None:
+    """Raise `UsageError` if --open is given and there will be nothing to show."""
+    if args.open:
+        others = {
+            "-o -": args.out == "-",
+            "--detach": args.detach,
+            "--list": getattr(args, "list", False),
+            "--cancel": getattr(args, "cancel", None) is not None,
+        }
+        for name, given in others.items():
+            if given:
+                raise UsageError(f"--open does not go with {name}")
+
+
+def open_all(context: Context, output: Output, files: list[str], url: str | None = None) -> None:
+    """Show files, or else an address, with the desktop's program; if that does not work, a warning."""
+    targets = [os.path.abspath(path) for path in files]  # a name may begin with a hyphen
+    for target in targets or filter(None, [url]):
+        if trouble := context.open(target):
+            output.warning(f"--open: {trouble}")
 
 
 def no_words(args: argparse.Namespace, what: str) -> None:

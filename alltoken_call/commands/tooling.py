@@ -5,23 +5,19 @@ from __future__ import annotations
 import contextlib
 
 from .. import config
-from ..errors import UsageError
+from ..errors import CallError, ExitStatus, UsageError
 from . import loop
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Iterator, Mapping
-    from typing import Any
 
-    from ..agent.mcp import Server
     from ..agent.process import Process
     from ..agent.tools import Tool, ToolCall
     from ..calls.client import Client
     from ..cli.context import Context
     from ..cli.output import Output
-
-START = 60.0  # seconds in which a server has to be up
 
 
 def find_tools(args: argparse.Namespace, environ: Mapping[str, str]) -> list[Tool]:
@@ -53,54 +49,24 @@ def serving(
     """The tools with those of the MCP servers, which run until the block's end; and what ends a tool's processes side
     by side with the servers. Raises `UsageError` if a server does not come up."""
     from ..agent import process
-
-    process.close_proc_entry()
-    if not args.mcp:
-        yield found, None
-        return
-    from ..agent import mcp
-    from ..agent.tools import Remote
-
-    servers: list[Server] = []
-    environ = environ_of_tools(context, client)
-    try:
-        for text in args.mcp:
-            servers += _servers(text, environ, context, client)
-        tools = {tool.name: tool for tool in found}
-        for server in servers:
-            try:
-                server.start(min(START, max(0.1, client.clock.left())))
-            except mcp.ServerError as error:
-                raise UsageError(f"--mcp {server.name}: {error}") from None
-            for definition in server.tools:
-                name = mcp.tool_name(server.name, definition["name"], set(tools))
-                tools[name] = Remote(name, server, definition)
-        yield list(tools.values()), lambda group: mcp.close_all(servers, [group])
-    finally:
-        mcp.close_all(servers)
-
-
-def _servers(text: str, environ: dict[str, str], context: Context, client: Client) -> list[Server]:
-    import shlex
-
-    from ..agent import mcp
+    from ..agent.serving import Serving
 
     def stop() -> bool:
         return client.clock.left() <= 0
 
-    if text.endswith(".json"):
-        configured = mcp.read_config(text, context.environ)
-        return [
-            mcp.Server(name, argv, environ=mcp.limited_environ(environ, own), cwd=cwd, stop=stop)
-            for name, argv, own, cwd in configured
-        ]
+    process.close_proc_entry()
+    servers = Serving(args.mcp, context.environ, environ_of_tools(context, client), stop)
     try:
-        words = shlex.split(text)
-    except ValueError:
-        words = []
-    if not words:
-        raise UsageError(f"--mcp {text!r} is not a command line")
-    return [mcp.Server(mcp.server_name(words), words, environ=environ, stop=stop)]
+        tools = servers.start({tool.name: tool for tool in found}, client.clock.left)
+    except CallError as error:
+        if error.code != "cancelled":
+            raise
+        message = "the time of --max-wait is over, and the servers are not up"
+        raise CallError(message, code="max_wait", status=ExitStatus.NETWORK) from None
+    try:
+        yield list(tools.values()), servers.end_with if args.mcp else None
+    finally:
+        servers.close()
 
 
 class Consent:

@@ -84,6 +84,7 @@ def run(args: argparse.Namespace, context: Context, output: Output) -> Result | 
     others = sum((args.resume is not None, args.cancel is not None, args.list))
     if others > 1:
         raise UsageError("--resume, --cancel and --list exclude each other")
+    options.check_open(args)
     if args.once:
         options.check_once(args, context)
     if args.cancel is not None or args.list:
@@ -92,6 +93,9 @@ def run(args: argparse.Namespace, context: Context, output: Output) -> Result | 
     if args.resume is not None:
         options.no_words(args, "--resume")
     if args.once and os.path.lexists(args.out):
+        if args.dry_run:
+            output.request(None)
+            return None
         clip: Clip | None = options.there(args, Clip, "video", output)
     else:
         clip = _make(args, context, output) if args.resume is None else _resume(args, context, output)
@@ -103,6 +107,10 @@ def run(args: argparse.Namespace, context: Context, output: Output) -> Result | 
                 output.path(clip.files[0])
             elif clip.video_url:
                 output.line(clip.video_url)
+            if args.open and clip.keyed and not clip.files:
+                output.warning("--open: the address needs the key; -o FILE fetches the clip")
+            elif args.open:
+                options.open_all(context, output, clip.files, clip.video_url)
     return clip
 
 

@@ -24,6 +24,7 @@ _IMAGES = "/v1/images/generations"
 _VIDEOS = "/v1/videos/generations"
 _LISTS = {"chat": "/v1/models", "image": "/v1/images/models", "video": "/v1/videos/models"}
 _CATALOG = "/api-account/models"
+_PAGES = {"health": "health/summary", "providers": "providers", "rankings": "rankings/all"}
 _ENDINGS = {".mp4": "video", ".mov": "video", ".webm": "video", ".mp3": "audio", ".wav": "audio", ".m4a": "audio"}
 _INPUT, _OUTPUT = ("input_price", "prompt_price"), ("output_price", "completion_price")
 ONE_KEY = Repeat(
@@ -121,6 +122,10 @@ class AllToken(OpenAI):
     def price_entry(self, model: str) -> Request:
         """The catalog's entry of one model."""
         return Request("GET", f"{self.root}{_CATALOG}/{segment(model)}", keyed=False)
+
+    def page(self, name: str) -> Request:
+        """A public page: health, providers or rankings; the key is never sent there."""
+        return Request("GET", f"{self.root}/api-account/{_PAGES[name]}", keyed=False)
 
     def is_of(self, entry: Mapping[str, Any], kind: str, request: Request) -> bool:
         """Whether an entry of the list that `request` asked for is of a kind; one that does not say what it is counts

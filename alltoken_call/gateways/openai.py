@@ -10,7 +10,7 @@ import re
 
 from ..errors import ExitStatus, NetError, UsageError
 from ..text import one_line, redacted
-from ..values import POLLING, UNANSWERED, UNKNOWN, Cost, Repeat, Request, Upload
+from ..values import LONGEST_WAIT, POLLING, UNANSWERED, UNKNOWN, Cost, Repeat, Request, Upload
 from ..wire import segment, text_of
 
 TYPE_CHECKING = False
@@ -68,7 +68,7 @@ class Delta:
     reasoning = ""
     calls: list[dict[str, Any]] = []  # noqa: RUF012  # read only: a frame without calls costs nothing
     finish: str | None = None
-    model: object = None
+    model: str | None = None
     request_id: str | None = None
     usage: dict[str, Any] | None = None
     failed = False  # it tells of an error
@@ -173,7 +173,8 @@ class OpenAI:
         status = ExitStatus.GATEWAY if meant >= 500 else _STATUSES.get(meant, ExitStatus.REFUSED)
         hint = self.hints.get(status) if meant != 404 else "`alltoken-call models` lists what there is"
         if retry_after:
-            hint = f"the gateway asks to wait {retry_after:.0f} s"
+            longer = f" (Retry-After), longer than we do ({LONGEST_WAIT:.0f} s)" if retry_after > LONGEST_WAIT else ""
+            hint = f"the gateway asks to wait {retry_after:.0f} s{longer}: run the command again after that"
         return NetError(
             message or "the gateway gave no reason",
             code or (f"http_{http}" if http else "api_error"),
@@ -212,7 +213,7 @@ class OpenAI:
         found = Delta()
         if frame.get("error") or frame.get("success") is False:
             found.understood = found.failed = True
-        found.model, found.id = frame.get("model"), frame.get("id")
+        found.model, found.id = text_of(frame.get("model")), frame.get("id")
         if "x-gateway-request-id" in frame:
             found.request_id = text_of(frame["x-gateway-request-id"])
         if usage := frame.get("usage"):
@@ -370,6 +371,10 @@ class OpenAI:
         """Whether an entry is of a kind; one that does not say what it is counts as chat."""
         found = _kinds(entry)
         return kind == "all" or (kind in found if found else kind == "chat")
+
+    def page(self, name: str) -> Request:
+        """A public page: health, providers or rankings. Raises `UsageError` if the gateway has none."""
+        raise UsageError(f"this gateway has no page of {name}: it is AllToken's own", hint="--gateway alltoken has it")
 
     # Images
 

@@ -1,13 +1,13 @@
 """The one loop that repeats requests, polls and downloads, and how long it waits: a 429 is waited for here.
 
-The gateway's `Retry-After` replaces our own back-off; if it is longer than `LONGEST`, the command ends instead.
+The gateway's `Retry-After` replaces our own back-off; if it is longer than `LONGEST_WAIT`, the command ends instead.
 """
 
 from __future__ import annotations
 
 from ..errors import NetError
 from ..text import one_line
-from ..values import Note
+from ..values import LONGEST_WAIT, Note
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
 ATTEMPTS = 3  # requests in all: the first and two repeats
-LONGEST = 60.0  # seconds of Retry-After that we wait; longer ends the command with the value told
 
 
 def parse_retry_after(value: str | None, now: float) -> float | None:
@@ -101,10 +100,12 @@ def _pause(error: NetError, policy: Repeat, failures: int, lost: bool, chance: f
     if policy.forever:
         if not (error.passing or error.code in policy.codes or error.http in policy.statuses):
             return None
-        return backoff(failures, chance) if error.retry_after is None else min(max(error.retry_after, 0.5), LONGEST)
+        return (
+            backoff(failures, chance) if error.retry_after is None else min(max(error.retry_after, 0.5), LONGEST_WAIT)
+        )
     again = error.passing and (error.http in policy.statuses if error.http is not None else not lost)
     if failures + 1 >= ATTEMPTS or not (again or (lost and policy.lost)):
         return None
     if error.retry_after is None:
         return backoff(failures, chance)
-    return error.retry_after if error.retry_after <= LONGEST else None
+    return error.retry_after if error.retry_after <= LONGEST_WAIT else None

@@ -398,7 +398,7 @@ class Death(Case):
     def test_a_server_that_died_between_two_calls_is_started_again_before_the_second(self):
         server = self.start()
         self.assertEqual(server.call("answer_and_die", {}, 20.0), ("my last words", True))
-        self.assertTrue(eventually(lambda: not running(self.marker)))
+        self.assertTrue(eventually(lambda: server._wire.pipes.process.poll() is not None))
         self.assertAnswers(server)
 
     def test_one_that_does_not_come_up_again_is_dead(self):

@@ -78,11 +78,12 @@ class Door(Case):
 
     def test_our_own_folder_shadows_nobody(self):
         code = (
-            "import runpy, sys; sys.argv = [sys.argv[1], '-V']\n"
-            "try: runpy.run_path(sys.argv[0], run_name='__main__')\n"
-            "except SystemExit: pass\n"
-            "import importlib.util\n"
-            "print([name for name in ('errors', 'config', 'values') if importlib.util.find_spec(name)])\n"
+            "import importlib.util, os, runpy, sys; sys.argv = [sys.argv[1], '-V']\n"
+            "def leave(status):\n"
+            "    print([name for name in ('errors', 'config', 'values') if importlib.util.find_spec(name)], flush=True)\n"
+            "    leaving(status)\n"
+            "leaving, os._exit = os._exit, leave\n"
+            "runpy.run_path(sys.argv[0], run_name='__main__')\n"
         )
         result = self.execute(command=[sys.executable, "-c", code, PACKAGE], cwd=self.folder)
         self.assertQuietly(0, result)

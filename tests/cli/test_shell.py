@@ -21,11 +21,55 @@ CASES = (  # what stands on the line, what Tab must offer, what it must not
     (["alltoken-call", "cha"], {"chat"}, {"cost"}),
     (["alltoken-call", "--comp"], {"--completion"}, {"--help"}),
     (["alltoken-call", "--completion", ""], {"bash", "zsh", "fish"}, {"chat"}),
+    (["alltoken-call", "help", "v"], {"video"}, {"chat", "--version"}),
     (["alltoken-call", "chat", "--th"], {"--thread", "--thinking"}, {"--timeout", "--size"}),
+    (["alltoken-call", "--json", "chat", "--th"], {"--thread", "--thinking"}, {"--timeout", "--size"}),
+    (["alltoken-call", "/alltoken-chat", "--th"], {"--thread", "--thinking"}, {"--timeout", "--size"}),
     (["alltoken-call", "image", "--format", ""], {"png", "jpeg", "webp"}, {"--size", "auto"}),
-    (["alltoken-call", "models", "--type", "v"], {"video"}, {"chat"}),
+    (["alltoken-call", "image", "--size", "1"], {"1024x1024", "1536x1024", "1024x1536"}, {"auto", "low"}),
+    (["alltoken-call", "image", "--quality", ""], {"low", "medium", "high", "auto"}, {"png"}),
+    (["alltoken-call", "image", "--background", "t"], {"transparent"}, {"opaque"}),
+    (["alltoken-call", "image", "--via", ""], {"images", "chat"}, {"png"}),
+    (["alltoken-call", "image", "x", "--gateway", "open"], {"openai", "openclaw", "openrouter"}, {"ollama"}),
     (["alltoken-call", "image", "--edit", "pict"], {"picture.png"}, {"--mask"}),
+    (["alltoken-call", "video", "--resolution", ""], {"480p", "720p", "1080p"}, {"16:9"}),
+    (["alltoken-call", "video", "--ratio", ""], {"16:9", "9:16", "21:9", "adaptive"}, {"480p"}),
+    (["alltoken-call", "models", "--type", "v"], {"video"}, {"chat"}),
+    (["alltoken-call", "cost", "--by", ""], {"model", "command", "day", "gateway"}, {"chat"}),
 )
+MODELS = (  # the same, of what `models --type all` has seen
+    (["alltoken-call", "chat", "-m", "gpt"], {"gpt-5.4", "gpt-5.4-mini"}, {"gpt-image-2"}),
+    (["alltoken-call", "chat", "--model", "clau"], {"claude-haiku-4-5", "claude-sonnet-4-6"}, {"gpt-5.4"}),
+    (["alltoken-call", "chat", "gpt-5.4-m"], {"gpt-5.4-mini"}, {"gpt-5.4"}),
+    (["alltoken-call", "image", "-m", "gpt"], {"gpt-image-2"}, {"gpt-5.4", "seedance-1.5-pro"}),
+    (["alltoken-call", "video", "x", "-m", "seed"], {"seedance-1.5-pro", "seedance-2.0"}, {"gpt-image-2"}),
+    (["alltoken-call", "search", "-m", ""], {"deepseek-v4-pro", "qwen3.6-flash"}, {"gpt-5.4", "glm-5.1"}),
+    (["alltoken-call", "models", "seed"], {"seedance-2.0"}, {"gpt-5.4"}),
+    (["alltoken-call", "cost", "glm"], {"glm-5.1"}, {"gpt-5.4"}),
+    (["alltoken-call", "chat", "--gateway", "home", "-m", "ll"], {"llama3.2:3b", "llama3.2:70b"}, {"gpt-5.4"}),
+    (["alltoken-call", "image", "--gateway", "home", "-m", "ll"], {"llama3.2:3b"}, {"gpt-image-2"}),
+    (["alltoken-call", "chat", "--gateway", "else", "-m", "gpt"], set(), {"gpt-5.4"}),
+)
+TASKS = (  # the same, of the ledger, where igen_00000002 is saved
+    (["alltoken-call", "image", "--resume", ""], {"igen_00000001"}, {"vgen_00000003", "igen_00000002"}),
+    (["alltoken-call", "video", "--resume", "vg"], {"vgen_00000003"}, {"igen_00000001"}),
+    (["alltoken-call", "video", "--cancel", ""], {"vgen_00000003"}, {"igen_00000001"}),
+)
+TYPED = (  # what is typed after the command, and the words that it becomes
+    ("video x --ratio 16\t-q", ["video", "x", "--ratio", "16:9", "-q"]),
+    ("video x --ratio 21:\t-q", ["video", "x", "--ratio", "21:9", "-q"]),
+    ("video x --ratio=ada\t-q", ["video", "x", "--ratio=adaptive", "-q"]),
+    ("chat --gateway home -m llama3.2:7\t-q", ["chat", "--gateway", "home", "-m", "llama3.2:70b", "-q"]),
+    ("chat -m gpt-5.4-mi\t-q", ["chat", "-m", "gpt-5.4-mini", "-q"]),
+    ("image --edit my\t", ["image", "--edit", "my cat photo.png"]),
+    ("image --edit my\\ c\t", ["image", "--edit", "my cat photo.png"]),
+    ('image --edit "my c\t', ["image", "--edit", "my cat photo.png"]),
+)
+BASH = """
+compopt() { :; }; . "$0"
+COMP_WORDS=("$@"); COMP_CWORD=$(($#-1)); COMP_LINE="$*"; COMP_POINT=${#COMP_LINE}
+_alltoken_call; printf "%s\\n" "${COMPREPLY[@]}"
+"""
 
 
 class Completion(Case):
@@ -37,6 +81,16 @@ class Completion(Case):
         (self.root / "alltoken-call").write_text(f"#!/bin/sh\ntouch {self.root}/started\n")
         (self.root / "alltoken-call").chmod(0o755)
         self.plain = {"PATH": f"{self.root}:{os.environ.get('PATH', os.defpath)}", "HOME": self.folder, "TERM": "dumb"}
+        self.plain["XDG_STATE_HOME"] = self.environ["XDG_STATE_HOME"]
+
+    def cases(self) -> list[tuple[list[str], set[str], set[str]]]:
+        """All cases, with what has to be on this disk for them."""
+        self.assertEqual(self.call("models", "--type", "all").status, 0)
+        state = Path(self.environ["XDG_STATE_HOME"], "alltoken-call")
+        (state / "models" / "home.chat").write_text("llama3.2:3b\nllama3.2:70b\n")
+        for words in (["image", "--detach"], ["image", "-o", f"{self.folder}/saved.png"], ["video", "--detach"]):
+            self.assertEqual(self.call(*words, "x").status, 0)
+        return [*CASES, *MODELS, *(TASKS if shutil.which("sqlite3") else ())]
 
     def script(self, name: str) -> Path:
         result = self.call("--completion", name)
@@ -59,9 +113,8 @@ class Completion(Case):
     @unittest.skipUnless(shutil.which("bash"), "bash is not installed")
     def test_bash_offers_commands_options_choices_and_files(self):
         script = self.script("bash")
-        for words, wanted, unwanted in CASES:
-            code = 'compopt() { :; }; . "$0"; COMP_WORDS=("$@"); COMP_CWORD=$(($#-1)); _alltoken_call; printf "%s\\n" "${COMPREPLY[@]}"'
-            self.check(set(self.ask("bash", "-c", code, str(script), *words).split()), words, wanted, unwanted)
+        for words, wanted, unwanted in self.cases():
+            self.check(set(self.ask("bash", "-c", BASH, str(script), *words).split()), words, wanted, unwanted)
         self.assertIn("_alltoken_call", self.ask("bash", "-c", '. "$0"; complete -p alltoken-call', str(script)))
 
     @unittest.skipUnless(shutil.which("bash"), "bash is not installed")
@@ -71,10 +124,10 @@ class Completion(Case):
         (self.root / "my cat photo.png").touch()
         (self.root / "a dir with spaces").mkdir()
         (self.root / "it's * odd.png").touch()
+        self.cases()
         for typed, words in (
-            ("image --edit my\t", ["image", "--edit", "my cat photo.png"]),
-            ("image --edit my\\ c\t", ["image", "--edit", "my cat photo.png"]),
-            ('image --edit "my c\t', ["image", "--edit", "my cat photo.png"]),
+            *TYPED,
+            ("image --edit=my\t", ["image", "--edit=my cat photo.png"]),
             ("video x --first-frame ./my\t-q", ["video", "x", "--first-frame", "./my cat photo.png", "-q"]),
             ("image -o a\\ d\t", ["image", "-o", "a dir with spaces/"]),
             ("chat -a it\t", ["chat", "-a", "it's * odd.png"]),
@@ -85,7 +138,8 @@ class Completion(Case):
         # Where the builtins are missing, as in macOS's bash:
         code = (
             'compopt() { return 127; }; type() { return 1; }; . "$0"; COMP_WORDS=(alltoken-call image --edit my);'
-            ' COMP_CWORD=3; _alltoken_call; printf "<%s>" "${COMPREPLY[@]}"'
+            ' COMP_CWORD=3; COMP_LINE="${COMP_WORDS[*]}"; COMP_POINT=${#COMP_LINE}; _alltoken_call;'
+            ' printf "<%s>" "${COMPREPLY[@]}"'
         )
         self.assertEqual(self.ask("bash", "-c", code, str(script)), "<my cat photo.png>")
 
@@ -103,32 +157,62 @@ class Completion(Case):
     @unittest.skipUnless(shutil.which("fish"), "fish is not installed")
     def test_fish_offers_commands_options_choices_and_files(self):
         script = self.script("fish")
-        for words, wanted, unwanted in CASES:
+        for words, wanted, unwanted in self.cases():
             said = self.ask("fish", "--no-config", "-c", f"source {script}; complete -C '{' '.join(words)}'")
             self.check({line.partition("\t")[0] for line in said.splitlines()}, words, wanted, unwanted)
+
+    @unittest.skipUnless(shutil.which("fish"), "fish is not installed")
+    def test_fish_completes_names_with_spaces_and_describes_without_brackets(self):
+        script = self.script("fish")
+        (self.root / "my cat photo.png").touch()
+        said = self.ask("fish", "--no-config", "-c", f"source {script}; complete -C 'alltoken-call image --edit my'")
+        self.assertIn("my cat photo.png", said)
+        for command in cli.COMMANDS:
+            said = self.ask("fish", "--no-config", "-c", f"source {script}; complete -C 'alltoken-call {command} -'")
+            for line in said.splitlines():  # fish puts a description in brackets of its own
+                self.assertNotIn("(", line.partition("\t")[2])
+                self.assertTrue(line.partition("\t")[2], line)
 
     @unittest.skipUnless(shutil.which("zsh"), "zsh is not installed")
     def test_zsh_offers_commands_options_choices_and_files(self):
         script = self.script("zsh")
         (self.root / "_alltoken-call").write_bytes(script.read_bytes())
+        cases = self.cases()
         for how in (f"fpath=({self.root} $fpath); compinit -u", f"compinit -u; . {script}"):
-            for words, wanted, unwanted in CASES:
-                self.check(self.tab(f"autoload -Uz compinit; {how}", words), words, wanted, unwanted)
+            pid, terminal = self.zsh(f"autoload -Uz compinit; {how}")
+            try:
+                for words, wanted, unwanted in cases:
+                    # ^D lists: completion runs only in the line editor, which has the terminal in raw mode then. ^U
+                    # drops the line.
+                    os.write(terminal, " ".join(words).encode() + b"\x04\x15echo do''ne\n")
+                    shown = self.until(terminal, b"done\r\nREADY").replace("\r", " ").split()
+                    self.check(set(shown), words, wanted, unwanted)
+            finally:
+                self.end(pid, terminal)
 
-    def tab(self, setup: str, words: list[str]) -> set[str]:
-        """What zsh lists on Tab: completion runs only in its line editor, so it gets a terminal."""
-        pid, terminal = self.fork("zsh", "-f", "-i")
+    @unittest.skipUnless(shutil.which("zsh"), "zsh is not installed")
+    def test_zsh_completes_values_with_colons_and_names_with_spaces_to_one_word(self):
+        script = self.script("zsh")
+        self.cases()
+        (self.root / "alltoken-call").write_text("#!/bin/sh\nprintf '<%s>' \"$@\"; echo; echo do''ne\n")
+        (self.root / "my cat photo.png").touch()
+        pid, terminal = self.zsh(f"autoload -Uz compinit; compinit -u; . {script}")
         try:
-            listing = (
-                "zstyle ':completion:*' menu no; setopt no_auto_menu no_list_ambiguous; unsetopt zle_bracketed_paste"
-            )
-            # The prompt is shown by the line editor, which has the terminal in raw mode then: ^D is a key, not an end.
-            os.write(terminal, f"{listing}; {setup}; PS1=REA''DY\n".encode())
-            self.until(terminal, b"READY")
-            os.write(terminal, " ".join(words).encode() + b"\x04\x01echo \x05 do''ne\n")
-            return set(self.until(terminal, b"done\r\n").replace("\r", " ").split())
+            for typed, words in TYPED:
+                with self.subTest(typed):
+                    os.write(terminal, f"alltoken-call {typed}\n".encode())
+                    shown = self.until(terminal, b"done\r\nREADY").replace("\r\n", "\n")
+                    self.assertIn("".join(f"<{word}>" for word in words), shown.split("\n"))
         finally:
             self.end(pid, terminal)
+
+    def zsh(self, setup: str) -> tuple[int, int]:
+        """An interactive zsh that is ready."""
+        pid, terminal = self.fork("zsh", "-f", "-i")
+        listing = "zstyle ':completion:*' menu no; setopt no_auto_menu no_list_ambiguous; unsetopt zle_bracketed_paste prompt_sp prompt_cr"
+        os.write(terminal, f"{listing}; {setup}; PS1=REA''DY\n".encode())
+        self.until(terminal, b"READY")
+        return pid, terminal
 
     def fork(self, *command: str) -> tuple[int, int]:
         """A shell on a terminal of its own: its process and the terminal."""

@@ -452,7 +452,8 @@ class Answer(Case):
         for terminals in ("", "out err"):
             result = self.chat("why", "--thinking", terminals=terminals, NO_COLOR="1")
             self.assertQuietly(0, result)
-            self.assertTrue(result.err.startswith("the key is [key]!\n[usage]"), result.err)
+            gap = "\n" if terminals else ""
+            self.assertTrue(result.err.startswith(f"the key is [key]!\n{gap}[usage]"), result.err)
 
     def test_reasoning_and_answer_are_apart_on_a_terminal_without_a_stray_line(self):
         for reasoning in (["so"], ["s", "o"], ["so\n"]):
@@ -468,7 +469,8 @@ class Answer(Case):
             os.close(main)
             self.assertEqual(process.wait(PATIENCE), 0)
             lines = shown.decode().replace("\r\n", "\n").split("\n")
-            self.assertEqual((lines[:2], lines[2].split()[0]), (["so", "hi"], "[usage]"))
+            self.assertEqual(lines[:3], ["so", "hi", ""])  # an empty line, and the rest is dim
+            self.assertEqual([line.split()[0] for line in lines[3:5]], ["\x1b[2m[usage]", "\x1b[2m[cost]"])
 
     def test_a_terminal_gets_inert_text_and_a_pipe_every_byte(self):
         evil = "\x1b]0;owned\x07\x1b[2J\x9b31m\u202eabc\x7f\r\b\ttab"

@@ -294,7 +294,7 @@ class LastCall(CostCase):
             },
         )
         out = self.cost().out.decode()
-        when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(1795000000))
+        when = time.strftime("%Y-%m-%d %H:%M:%S %Z", time.localtime(1795000000))
         self.assertEqual(
             [line.split(maxsplit=1)[-1].strip() for line in out.splitlines()[:3]], [when, "search", "qwen3.6-plus"]
         )

@@ -479,7 +479,7 @@ saved fox\.png \(\d+ bytes\) in 6\.\d s; the gateway keeps no second copy
             result = self.image("x", terminals=terminals)
             self.assertQuietly(10, result)
             self.assertNotRegex(
-                result.err.replace("\r\x1b[K", "").replace("\x1b[31m[error]\x1b[0m", ""),
+                re.sub(r"\r\x1b\[K|\x1b\[(31m\[error\]|2m\[cost\] unknown)\x1b\[0m", "", result.err),
                 r"\x1b[^\[]|\x1b\[[^K]|\x07|\x9b|\u202e",
             )
 

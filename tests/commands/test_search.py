@@ -31,7 +31,7 @@ OTHERS = (
     "通义",
 )
 FAILED = refuse(503, "all_providers_failed")
-FIELDS = ("text", "reasoning", "tool_calls", "finish_reason", "served_model")
+FIELDS = ("text", "reasoning", "tool_calls", "finish_reason", "served_model", "steps")
 LIST = "GET /v1/models"
 CATALOG = "GET /api-account/models"
 

@@ -9,6 +9,7 @@ from alltoken_call.errors import ExitStatus
 from alltoken_call.gateways import prices
 from alltoken_call.gateways.openai import OpenAI, dollars
 from alltoken_call.values import UNANSWERED
+from alltoken_call.wire import text_of
 
 SERVER = OpenAI("https://x.test")
 
@@ -246,7 +247,7 @@ class Chat(unittest.TestCase):
         self.assertEqual((delta.model, delta.request_id, delta.usage), ("m-1", "req_1", {"prompt_tokens": 1}))
         for value in (None, "", 7, [], True):
             delta = SERVER.delta({"model": value, "x-gateway-request-id": value, "usage": value})
-            self.assertEqual((delta.model, delta.request_id, delta.usage), (None, None, None))
+            self.assertEqual((text_of(delta.model), delta.request_id, delta.usage), (None, None, None))
 
 
 class Costs(unittest.TestCase):

@@ -8,6 +8,7 @@ import os
 import shutil
 import sqlite3
 import tempfile
+import threading
 import time
 import unittest
 from decimal import Decimal
@@ -342,6 +343,33 @@ class Spent(unittest.TestCase):
                 self.admit("5")
                 admitted += 1
         self.assertEqual((admitted, self.rows()), (4, 5))
+
+    def test_a_run_that_is_just_being_put_down_is_counted(self):
+        self.put({"cost": "1"})
+        statuses: list[int] = []
+
+        def admit() -> None:
+            try:
+                self.admit("5")
+            except CallError as error:
+                statuses.append(error.status)
+
+        with contextlib.closing(sqlite3.connect(self.path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            thread = threading.Thread(target=admit)
+            thread.start()
+            time.sleep(0.1)  # it waits, and has not counted yet
+            other.execute("INSERT INTO calls (started, command, cost) VALUES (?, 'chat', '4')", (self.NOW,))
+            other.execute("COMMIT")
+            thread.join()
+        self.assertEqual((statuses, self.rows()), ([6], 2))
+
+    def test_a_look_at_it_leaves_no_row(self):
+        self.put({"cost": "1"})
+        budget.parse("1.5/day").check(self.path, self.NOW)
+        with self.assertRaises(CallError) as caught:
+            budget.parse("1/day").check(self.path, self.NOW)
+        self.assertEqual((caught.exception.status, caught.exception.code, self.rows()), (6, "budget", 1))
 
     def test_a_ledger_that_cannot_tell_is_a_usage_error(self):
         with open(self.path, "wb") as file:

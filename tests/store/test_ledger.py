@@ -110,7 +110,7 @@ class LedgerCase(Case):
     def script(self, text: str, *words: str, **options: Any) -> subprocess.Popen:
         """Start a process that has imported the ledger's module as `ledger`, and runs `text`."""
         text = f"import os, sys; sys.path.insert(0, {str(ROOT)!r})\nfrom alltoken_call.store import ledger\n{text}"
-        return self.spawn(*words, command=[*PYTHON, "-c", text], **options)
+        return self.spawn(*words, code=text, **options)
 
     @contextlib.contextmanager
     def as_anybody(self, *paths: str):

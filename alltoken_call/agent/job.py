@@ -1,0 +1,173 @@
+"""One image or video for a Python program: made in a thread of its own, so that a signal of the program's cannot cut
+what was paid for.
+
+Python runs signal handlers in the main thread alone. What one raises (KeyboardInterrupt) ends the wait there; the
+thread is asked to stop, does so where the command line would, and then it is raised on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import signal
+import threading
+
+from ..errors import CallError, Interrupted, NetError
+from ..net.clock import Clock
+from ..values import Shield, Waiting
+from . import settings
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any, TypeVar
+
+    from ..values import Event, Pending
+
+    P = TypeVar("P", bound=Pending)
+
+
+class Halt(Shield):
+    """Says whether a call may stop when the program wants it to: not while a paid result arrives."""
+
+    def __init__(self) -> None:
+        self._clock = Clock()
+        self._wanted = threading.Event()
+        self._until = 0.0  # when the grace of the block is over
+        self._depth = 0  # of `held` blocks
+        self._grace = 0.0  # 0: as long as the block takes
+
+    def halt(self) -> None:
+        """Let the call stop where it may. For another thread."""
+        self._until = self._clock.monotonic() + self._grace
+        self._wanted.set()
+
+    def look(self) -> bool:
+        """False, always. Raises `Interrupted` if the call is to stop, and may."""
+        if self._wanted.is_set():
+            over = self._grace and self._clock.monotonic() > self._until
+            if not self._depth or over:
+                self.check()
+        return False
+
+    def sleep(self, seconds: float) -> None:
+        """Wait. Raises as `look`, and at once."""
+        woken = self._wanted if not self._depth else threading.Event()
+        woken.wait(min(seconds, threading.TIMEOUT_MAX))
+        self.look()
+
+    @contextlib.contextmanager
+    def held(self, grace: float = 0.0) -> Iterator[None]:
+        """Do not stop until the block's end; with `grace`, and before `firm`, only for so many seconds."""
+        outer, self._depth = self._depth, self._depth + 1
+        if not outer:
+            self._grace = grace
+        try:
+            yield
+        finally:
+            self._depth = outer
+        if not outer:
+            self.check()
+
+    @contextlib.contextmanager
+    def lifted(self) -> Iterator[None]:
+        """The call may stop until the block's end, inside one in which it may not."""
+        self.check()
+        outer, self._depth = self._depth, 0
+        try:
+            yield
+        finally:
+            self._depth = outer
+
+    def firm(self) -> None:
+        """What must not be interrupted has begun."""
+        self._grace = 0.0
+
+    def check(self) -> None:
+        """Raise `Interrupted` if the call is to stop: here is a good place."""
+        if self._wanted.is_set():
+            self._wanted.clear()
+            self._depth = 0
+            raise Interrupted(signal.SIGINT)
+
+
+class Job:
+    """The making of one result, from a program's words and its environment. Raises `UsageError`, `KeyProblem`, and
+    `CallError` if it has to be found out how the gateway is spoken to, and nobody answers."""
+
+    def __init__(
+        self,
+        command: str,
+        model: str | None,
+        gateway: str | None,
+        api_key: str | None,
+        base_url: str | None,
+        *,
+        max_wait: float,
+        timeout: float | None,
+        ledger: bool,
+    ) -> None:
+        self._halt = Halt()
+        self._inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()  # status words, then the value or an error
+        self._status: str | None = None
+        environ = settings.environment(gateway, api_key, base_url)
+        self.client = settings.client_of(
+            environ,
+            gateway,
+            Clock(sleep=self._halt.sleep, max_wait=settings.seconds("max_wait", max_wait)),
+            timeout=timeout,
+            ledger=ledger,
+            stop=self._halt.look,
+            on_event=self._heard,
+            shield=self._halt,
+        )
+        try:
+            self.client.settle(buying=True)
+        except NetError as error:
+            raise CallError.of(error) from None
+        self.model = settings.model_of(self.client, environ, command, model)
+
+    def _heard(self, event: Event) -> None:
+        if isinstance(event, Waiting) and event.status != self._status:
+            self._status = event.status
+            self._inbox.put(event.status)
+
+    def run(
+        self, make: Callable[[], P], on_status: Callable[[str], object] | None, on_done: Callable[[P], object] | None
+    ) -> P:
+        """What `make` returns, with its row in the ledger finished, also if it fails. The handlers are called here,
+        in the caller's thread."""
+        thread = threading.Thread(target=self._work, args=(make,))
+        try:
+            thread.start()
+            while isinstance(found := self._inbox.get(), str):
+                if on_status is not None:
+                    on_status(found)
+        except BaseException:
+            self._halt.halt()
+            raise
+        finally:
+            if thread.ident is not None:
+                thread.join()
+        if isinstance(found, BaseException):
+            raise found
+        if on_done is not None:
+            on_done(found)
+        return found  # type: ignore[no-any-return]  # it is what `make` has returned
+
+    def _work(self, make: Callable[[], P]) -> None:
+        try:
+            self._inbox.put(self._recorded(make))
+        except BaseException as error:  # noqa: BLE001  # it is raised in the other thread
+            self._inbox.put(error)
+
+    def _recorded(self, make: Callable[[], P]) -> P:
+        client = self.client
+        try:
+            value = make()
+        except CallError as error:
+            if error.partial is not None and error.partial.tried:
+                client.record(error.partial, ended=client.clock.now(), exit_status=int(error.status))
+            raise
+        client.record(value, ended=client.clock.now(), exit_status=0)
+        return value
