@@ -176,7 +176,8 @@ def pause(client: Client, pending: Pending, task: Task) -> None:
     seconds = task.pause if task.pause is not None else client.dialect.pauses[pending.command]
     seconds = min(max(seconds, SHORTEST_PAUSE), LONGEST_PAUSE)
     clock = client.clock
-    until = clock.monotonic() + min(seconds, clock.left())
+    rest = clock.left()
+    until = clock.monotonic() + min(seconds, rest)
     if pending.cost is UNKNOWN:
         client.learn_prices(pending.model, min(seconds, max(0.1, clock.left())))
     while True:
@@ -185,7 +186,7 @@ def pause(client: Client, pending: Pending, task: Task) -> None:
         if left <= 0:
             break
         clock.sleep(min(left, client.tick))
-    if clock.left() <= 0:
+    if seconds >= rest or clock.left() <= 0:  # both, since sums of seconds are rounded
         raise CallError(_over(pending), status=ExitStatus.PENDING, code="pending", partial=pending)
 
 

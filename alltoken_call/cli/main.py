@@ -319,7 +319,7 @@ options:
   -h, --help                    show this and exit
   -V, --version                 show the version and exit
   --install-skills DIR          write six skill folders into DIR
-  --new-agent DIR               write a small Python project to start from: an agent
+  --new-agent DIR               write a small Python project: an agent
   --completion bash|zsh|fish    print a completion script to eval
 
 {EXIT_STATUSES}"""

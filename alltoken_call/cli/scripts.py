@@ -55,7 +55,7 @@ _alltoken_call_fill() {
     esac
 }
 _alltoken_call() {
-    local cur prev word i at=0 after=0 command= gateway="${ALLTOKEN_GATEWAY:-alltoken}" state="$XDG_STATE_HOME"
+    local cur prev word i at=0 after=0 command= gateway="${ALLTOKEN_GATEWAY:-alltoken}" state="${XDG_STATE_HOME:-}"
     local -a words
     [[ $state == /* ]] || state="$HOME/.local/state"
     state="$state/alltoken-call"

@@ -52,8 +52,8 @@ metadata:
 
 @about@.
 
-Use it when the user says /alltoken-@command@, @triggers@: anywhere in the message, in upper or lower case,
-with or without the slash.
+Use it when the user says /alltoken-@command@, @triggers@:
+anywhere in the message, in upper or lower case, with or without the slash.
 
 @key@
 
@@ -114,7 +114,7 @@ Run it once, like this, with the user's words in the quoted here-document and ne
 quotes or a leading hyphen would act. If a line of the words is EOF itself, use another word for it."""
 NO_WORDS = "Run it once, like this:"
 AGE = """\
-These lists age. What there is today, and the id for a family's name (claude, sonnet), tells
+These lists age. This tells what there is today, and finds the id for a family's name (claude, sonnet):
 `PROGRAM models --filter NAME`"""
 STATUSES = {
     "1": "refused, or nothing to show: change the request, do not repeat it as it is",
@@ -256,7 +256,8 @@ resolution, ratio, frames per second, tokens and cost from stderr in one line.""
         models="""\
 - DeepSeek: deepseek-v4-pro (default), deepseek-v3.2
 - Qwen: qwen3.6-flash, qwen3.6-max-preview, qwen3.6-plus, qwen3.6-27b
-- no others: for one of another family the status is 2 and the message names models that search; offer one of them
+- no others, which ignore the request in silence or fail: for one of another family the status is 2 and the message
+  names models that search; offer one of them
 """,
         show="""\
 The answer (stdout), then one line with the tokens, the model and the cost from stderr. There are no citations. Do not

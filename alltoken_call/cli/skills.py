@@ -82,5 +82,6 @@ def _text(command: str, parser: argparse.ArgumentParser, program: str) -> str:
 def _option(parser: argparse.ArgumentParser, name: str) -> str:
     """A line about an option, as its help has it."""
     action = next(action for action in parser._actions if name in action.option_strings)  # noqa: SLF001  # no public way
-    takes = f" {action.metavar or '|'.join(map(str, action.choices or ()))}" if action.nargs != 0 else ""
+    value = action.metavar or "|".join(map(str, action.choices or ()))
+    takes = "" if action.nargs == 0 else f" [{value}]" if action.nargs == "?" else f" {value}"
     return f"- `{', '.join(action.option_strings)}{takes}`: {action.help}"

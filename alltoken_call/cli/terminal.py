@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import signal
 import sys
 
 from ..text import inert
@@ -73,39 +74,55 @@ def read_message(*, to_terminal: bool) -> str | None:
 
 def _line(prompt: str, *, to_terminal: bool) -> str | None:
     """A line, or a pasted block; None at the end."""
-    pastes = to_terminal and _edits()
+    edits = _edits() if to_terminal else ""
     try:
-        line = _read(prompt, to_terminal=to_terminal)
+        line = _read(prompt, edits=bool(edits))
+        while edits != "pastes" and os.name != "nt" and select.select([sys.stdin], [], [], TOGETHER)[0]:  # noqa: TID251
+            with contextlib.suppress(EOFError):
+                line += "\n" + _read("", edits=bool(edits))
     except EOFError:
         return None
-    with contextlib.suppress(EOFError):
-        while not pastes and os.name != "nt" and select.select([sys.stdin], [], [], TOGETHER)[0]:  # noqa: TID251
-            line += "\n" + _read("", to_terminal=to_terminal)
     return line.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
-def _edits() -> bool:
-    """Set up line editing, if Python has it; whether it takes a pasted block as one line, which libedit does not."""
+def _edits() -> str:
+    """Set up line editing: "" if Python has none, "pastes" if it takes a pasted block as one line, else "lines"."""
     try:
         import readline
     except ImportError:
-        return False
+        return ""
     if "libedit" in (readline.__doc__ or ""):
-        return False
+        return "lines"
     readline.parse_and_bind("set enable-bracketed-paste on")  # Python 3.10 and later switch it off
-    return True
+    return "pastes"
 
 
-def _read(prompt: str, *, to_terminal: bool) -> str:
+def _read(prompt: str, *, edits: bool) -> str:
     """A line from stdin. Raises EOFError at the end."""
     try:
-        if to_terminal:
+        if edits:
             return input(prompt)
-        sys.stderr.write(prompt)  # noqa: TID251  # stdout is the user's: the prompt must not go there
+        sys.stderr.write(prompt)  # noqa: TID251  # stdout may be the user's: the prompt must not go there
         sys.stderr.flush()  # noqa: TID251
+        _await_line()
         line = sys.stdin.readline()  # noqa: TID251
     except UnicodeDecodeError:  # keys that are not UTF-8
         return ""
     if not line:
         raise EOFError
     return line.rstrip("\n")
+
+
+def _await_line() -> None:
+    """Wait until stdin has a line. A signal that came just before the wait is not missed (signal.set_wakeup_fd)."""
+    if os.name == "nt":
+        return
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    before = signal.set_wakeup_fd(writer)
+    try:
+        select.select([sys.stdin, reader], [], [])  # noqa: TID251
+    finally:
+        signal.set_wakeup_fd(before)
+        os.close(reader)
+        os.close(writer)

@@ -114,7 +114,7 @@ def _connect(sock: socket.socket, address: Any, share: float, exchange: Exchange
         return
     import selectors  # a thread cannot be woken from `connect`
 
-    sock.setblocking(False)
+    sock.settimeout(0.0)
     failure = sock.connect_ex(address)
     if failure in (errno.EINPROGRESS, errno.EWOULDBLOCK):
         with selectors.DefaultSelector() as selector:

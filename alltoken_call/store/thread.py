@@ -61,8 +61,8 @@ class Thread:
         """Rewrite the file; a new one keeps `model`. Raises `OutputError`."""
         value: Any = self.messages
         if self._document is not None:
+            self._document["model"] = self.model or self._document.get("model") or model
             value = self._document | {"messages": self.messages}
-            value["model"] = self.model or value.get("model") or model
         files.replace(self.path, (json.dumps(value, indent=1) + "\n").encode("ascii"))
 
     def remove(self) -> None:

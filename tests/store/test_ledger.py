@@ -474,7 +474,7 @@ class Processes(LedgerCase):
             "sys.exit(sum(os.waitpid(child, 0)[1] != 0 for child in children))\n"
         )
         for old in (False, True):
-            for turn in range(3):
+            for turn in range(1 + old):
                 path = os.path.join(self.folder, f"many-{old}-{turn}", "ledger.db")
                 if old:
                     self.old(path)

@@ -17,7 +17,6 @@ def draw(subject: str) -> str:
 
 def make(prompt: str, path: str) -> str:
     """Make an image or a video at `path`, which must not exist; the path."""
-
     if path.endswith(".mp4"):
         return generate_video(prompt, path, on_status=tell)
     return generate_image(prompt, path, on_status=tell)[0]
