@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
 LARGEST_ERROR = 1 << 18  # bytes of an error body that are read
+PRICE_PATIENCE = 0.5  # seconds after which prices that have not come are not asked for again
 ERROR_PATIENCE = 10.0  # seconds that an error body may take
 
 
@@ -78,6 +79,7 @@ class Client:
         self.tick = tick
         self.key = key
         self._prices: dict[str, Prices | None] = {}
+        self._tried: set[str] = set()  # models whose prices were asked for in a short time
         self._warned = False  # of calls of unknown cost
         self.unit: int | None = None  # how much of the gateway's own unit is one dollar, once that was asked
         self.transport = Transport(
@@ -260,11 +262,14 @@ class Client:
         """The prices of a model, asked for once in about `within` seconds; trouble with them is silent."""
         if model is None or self.gateway.local:
             return None
-        if model not in self._prices and within > 0:
+        hasty = within < PRICE_PATIENCE  # so short a time decides nothing: there is one more try
+        if within > 0 and model not in self._prices and not (hasty and model in self._tried):
             from .models import prices_of
 
-            self._prices[model] = None
-            self._prices[model] = prices_of(self, model, within)
+            self._tried.add(model)
+            found = prices_of(self, model, within)
+            if found is not None or not hasty:
+                self._prices[model] = found
         return self._prices.get(model)
 
     def estimate(self, result: Result, count: int = 1, within: float = 5.0) -> Cost | None:

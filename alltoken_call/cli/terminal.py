@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import select
 import signal
@@ -47,7 +48,7 @@ def ask(question: str, left: Callable[[], float]) -> str:
         while data:
             data = data[os.write(terminal, data) :]
         while not answer.endswith(b"\n"):
-            if os.name != "nt" and not select.select([terminal], [], [], min(max(left(), 0.0), 1e7))[0]:
+            if not _holds(terminal, left()):
                 os.write(terminal, b"\n")
                 break
             if not (piece := os.read(terminal, 4096)):
@@ -77,7 +78,7 @@ def _line(prompt: str, *, to_terminal: bool) -> str | None:
     edits = _edits() if to_terminal else ""
     try:
         line = _read(prompt, edits=bool(edits))
-        while edits != "pastes" and os.name != "nt" and select.select([sys.stdin], [], [], TOGETHER)[0]:  # noqa: TID251
+        while edits != "pastes" and os.name != "nt" and _holds(sys.stdin.fileno(), TOGETHER):  # noqa: TID251
             with contextlib.suppress(EOFError):
                 line += "\n" + _read("", edits=bool(edits))
     except EOFError:
@@ -104,7 +105,7 @@ def _read(prompt: str, *, edits: bool) -> str:
             return input(prompt)
         sys.stderr.write(prompt)  # noqa: TID251  # stdout may be the user's: the prompt must not go there
         sys.stderr.flush()  # noqa: TID251
-        _await_line()
+        _holds(sys.stdin.fileno(), math.inf)  # noqa: TID251
         line = sys.stdin.readline()  # noqa: TID251
     except UnicodeDecodeError:  # keys that are not UTF-8
         return ""
@@ -113,15 +114,16 @@ def _read(prompt: str, *, edits: bool) -> str:
     return line.rstrip("\n")
 
 
-def _await_line() -> None:
-    """Wait until stdin has a line. A signal that came just before the wait is not missed (signal.set_wakeup_fd)."""
+def _holds(descriptor: int, seconds: float) -> bool:
+    """Whether there is something to read within so many seconds. A signal that comes just before the wait is not missed
+    (signal.set_wakeup_fd)."""
     if os.name == "nt":
-        return
+        return True
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     before = signal.set_wakeup_fd(writer)
     try:
-        select.select([sys.stdin, reader], [], [])  # noqa: TID251
+        return descriptor in select.select([descriptor, reader], [], [], min(max(seconds, 0.0), 1e7))[0]
     finally:
         signal.set_wakeup_fd(before)
         os.close(reader)

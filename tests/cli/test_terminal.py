@@ -131,6 +131,7 @@ class Lines(TerminalCase):
     def test_a_paste_is_one_message_with_readline(self):
         talk = self.talk()
         talk.line(PASTED.format("one\ntwo\n\tthree") + " and more")
+        talk.until("[cost]")  # readline shows the prompt again while it edits
         talk.line("/" + PASTED.format("etc\nx"))
         talk.leave()
         self.assertEqual(self.said(), ["one\ntwo\n\tthree and more"])
