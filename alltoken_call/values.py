@@ -123,6 +123,12 @@ class Upload:
         """image, video or audio."""
         return self.type.partition("/")[0]
 
+    def data_url(self) -> str:
+        """The file as a data URL (RFC 2397)."""
+        import base64
+
+        return f"data:{self.type};base64,{base64.b64encode(self.data).decode('ascii')}"
+
 
 class Picture:
     """What is asked for when an image is: only what was given is not None.
@@ -173,13 +179,9 @@ class Film:
 class Event:
     """Something that happened; the subclasses say what."""
 
-    __slots__ = ()
-
 
 class Text(Event):
     """A piece of the answer, as soon as it arrived."""
-
-    __slots__ = ("text",)
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -188,25 +190,17 @@ class Text(Event):
 class Reasoning(Text):
     """A piece of the model's reasoning."""
 
-    __slots__ = ()
-
 
 class Trace(Text):
     """A request or an answer, for --verbose; without secrets."""
-
-    __slots__ = ()
 
 
 class Warned(Text):
     """Something that the user should know, though the call goes on."""
 
-    __slots__ = ()
-
 
 class Note(Event):
     """A line to tell under a tag: retry, status, task."""
-
-    __slots__ = ("tag", "text")
 
     def __init__(self, tag: str, text: str) -> None:
         self.tag = tag
@@ -216,8 +210,6 @@ class Note(Event):
 class Submitted(Event):
     """A task was accepted: `task_id` is what the user has paid for, `about` what was asked for."""
 
-    __slots__ = ("about", "task_id")
-
     def __init__(self, task_id: str, about: str) -> None:
         self.task_id = task_id
         self.about = about
@@ -225,8 +217,6 @@ class Submitted(Event):
 
 class Waiting(Event):
     """The task's status `seconds` after its submit; emitted at each poll, and more often if `live`."""
-
-    __slots__ = ("seconds", "status", "task_id")
 
     def __init__(self, task_id: str, status: str, seconds: float) -> None:
         self.task_id = task_id
@@ -237,8 +227,6 @@ class Waiting(Event):
 class Downloading(Event):
     """`done` bytes of a result have arrived, of `total` if that is known."""
 
-    __slots__ = ("done", "total")
-
     def __init__(self, done: int, total: int | None) -> None:
         self.done = done
         self.total = total
@@ -246,8 +234,6 @@ class Downloading(Event):
 
 class Stored(Event):
     """A result is in its place at `path`. `only`: the gateway keeps no second copy."""
-
-    __slots__ = ("only", "path", "size")
 
     def __init__(self, path: str, size: int, *, only: bool) -> None:
         self.path = path
@@ -258,16 +244,12 @@ class Stored(Event):
 class Piped(Event):
     """An image for stdout is in the file at `path`, which is removed when the handler returns."""
 
-    __slots__ = ("path",)
-
     def __init__(self, path: str) -> None:
         self.path = path
 
 
 class Ready(Event):
     """A video is ready: its address and facts are in `clip`; the download, if one is wanted, is still to come."""
-
-    __slots__ = ("clip",)
 
     def __init__(self, clip: Clip) -> None:
         self.clip = clip
@@ -306,8 +288,6 @@ class Cost:
     `none` means that nothing was bought; then, and for `local`, `usd` is None.
     """
 
-    __slots__ = ("source", "usd")
-
     def __init__(self, usd: str | None = None, source: str | None = None) -> None:
         self.usd = usd
         self.source = source
@@ -344,11 +324,6 @@ class Report(Result):
         super().__init__(model)
         self._fields = fields
 
-    def with_fields(self, fields: dict[str, Any]) -> Report:
-        """The same report with more keys."""
-        self._fields |= fields
-        return self
-
     def fields(self) -> dict[str, Any]:
         """The keys that were given."""
         return self._fields
@@ -378,15 +353,16 @@ class Answer(Result):
 
 
 class Pending(Result):
-    """A task at the gateway, and where its result is to be saved.
+    """A task at the gateway, and where its result is to be saved. `command` is the one that makes its kind.
 
     `status` is in the API's words; `resumable`: there is something left to fetch. `target` is a path, `-` for stdout,
     or None (a video's URL alone). `submitted` is in seconds since the epoch.
     """
 
-    def __init__(self, command: str, model: str | None, *, target: str | None, submitted: float) -> None:
+    command: str
+
+    def __init__(self, model: str | None, *, target: str | None, submitted: float) -> None:
         super().__init__(model)
-        self.command = command
         self.task_id: str | None = None
         self.status: str | None = None
         self.target = target
@@ -403,22 +379,22 @@ class Pending(Result):
 class Saved(Pending):
     """The images of a task: `files` are their paths; `shown` is 1 if one went to stdout instead (`Piped`)."""
 
-    def __init__(self, command: str, model: str | None, *, target: str | None, submitted: float) -> None:
-        super().__init__(command, model, target=target, submitted=submitted)
-        self.shown = 0
+    command = "image"
+    shown = 0
 
 
 class Clip(Pending):
     """A video: its URL and facts, and in `files` the downloaded copy if one was wanted."""
 
     FACTS = ("resolution", "ratio", "fps", "duration")
+    command = "video"
+    video_url: str | None = None
+    expires_at: str | None = None
+    keyed = False  # the URL needs the key
+    ttl: int | None = None  # seconds that the URL lives, if its end is not told
 
-    def __init__(self, command: str, model: str | None, *, target: str | None, submitted: float) -> None:
-        super().__init__(command, model, target=target, submitted=submitted)
-        self.video_url: str | None = None
-        self.expires_at: str | None = None
-        self.keyed = False  # the URL needs the key
-        self.ttl: int | None = None  # seconds that the URL lives, where its end is not told
+    def __init__(self, model: str | None, *, target: str | None, submitted: float) -> None:
+        super().__init__(model, target=target, submitted=submitted)
         self.facts: dict[str, Any] = dict.fromkeys(self.FACTS)
 
     def fields(self) -> dict[str, Any]:

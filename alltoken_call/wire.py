@@ -7,6 +7,7 @@ import math
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any
 
 
@@ -47,6 +48,12 @@ def object_of(data: bytes | str) -> dict[str, Any]:
 def text_of(value: object) -> str | None:
     """`value` if it is a string with something in it, else None."""
     return value if isinstance(value, str) and value.strip() else None
+
+
+def tokens(usage: Mapping[str, Any], *names: str) -> int | None:
+    """The first count under one of `names`; None if none is a whole number that a database can hold."""
+    counts = (usage.get(name) for name in names)
+    return next((count for count in counts if type(count) is int and 0 <= count < 1 << 63), None)
 
 
 def segment(text: str) -> str:

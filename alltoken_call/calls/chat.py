@@ -69,7 +69,7 @@ def answering(
         client.admit(answer, command)
     else:
         answer.tried, answer.row = True, earlier.row
-    reading = _Reading(client)
+    reading = _Reading(client, answer)
     try:
         try:
             response = client.complete(body)
@@ -80,10 +80,11 @@ def answering(
             yield from reading.read(response)
         finally:
             response.close()
-            reading.fill(answer)
+            reading.finish()
             if answer.cost is UNKNOWN:
                 client.price(answer, client.dialect.header_cost(response.header, answer.usage))
-        yield from warnings_of_end(client, answer)
+        if warning := _warning_of_end(client, answer):
+            yield Warned(warning)
     except NetError as error:
         if reading.begun and error.code != "cancelled":
             message = f"the answer was cut short: {error.message}"
@@ -108,27 +109,24 @@ def _billed(error: NetError) -> str | None:
     return "; ".join(filter(None, ["it may have been answered, and billed", error.hint]))
 
 
-def warnings_of_end(client: Client, answer: Answer) -> Iterator[Event]:
-    """A warning of an answer that its finish reason calls incomplete, which is whole as far as the protocol goes."""
+def _warning_of_end(client: Client, answer: Answer) -> str | None:
+    """What to say of an answer that its finish reason calls incomplete, which is whole as far as the protocol goes."""
     reason = answer.finish_reason
     if reason == "length":
-        what = "the answer was stopped by the limit of tokens (finish_reason length): --max-tokens raises it"
-    elif reason == "content_filter":
-        what = "the answer was stopped by a content filter (finish_reason content_filter)"
-    elif reason and reason not in WHOLE:
-        what = f"the answer ended with an unknown finish reason: {client.clean(reason)}"
-    elif not answer.text and not answer.tool_calls:
-        what = "the answer is empty"
-    else:
-        return
-    yield Warned(what)
+        return "the answer was stopped by the limit of tokens (finish_reason length): --max-tokens raises it"
+    if reason == "content_filter":
+        return "the answer was stopped by a content filter (finish_reason content_filter)"
+    if reason and reason not in WHOLE:
+        return f"the answer ended with an unknown finish reason: {client.clean(reason)}"
+    return None if answer.text or answer.tool_calls else "the answer is empty"
 
 
 class _Reading:
-    """One answer while it is read: what it has said so far."""
+    """One answer while it is read; its value is filled meanwhile, its text and calls by `finish`."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, answer: Answer) -> None:
         self._client = client
+        self._answer = answer
         self._done = False
         self._settled = False  # the cost is the comment's, which nothing corrects
         self._id: object = None  # of the answer
@@ -140,10 +138,7 @@ class _Reading:
         self._events: list[Event] = []  # what else was not handed on yet
         self._reasoning = io.StringIO()
         self._calls: list[_Call] = []
-        self._cost = UNKNOWN
-        self._answer = Answer("")
         self._error: NetError | None = None
-        self._echoed = False  # the reasoning goes back to the model with the next request
         self._streamed = False
         self._page = False  # a web page came instead
 
@@ -195,7 +190,7 @@ class _Reading:
             too_large: sse.LimitExceeded | None = None
             try:
                 for item in parser.feed(data):
-                    self._take(item)
+                    self._take(*item)
                     if self._restarted:
                         break
             except sse.LimitExceeded as error:
@@ -210,18 +205,18 @@ class _Reading:
             elif self._answer.finish_reason:
                 response.limit(COST_PATIENCE if self._answer.usage else USAGE_PATIENCE)
         if last := parser.close():
-            self._take(last)
+            self._take(*last)
 
-    def _take(self, item: sse.Event | sse.Comment | sse.Stray) -> None:
-        if isinstance(item, sse.Event):
-            self._event(item.data)
-        elif isinstance(item, sse.Comment):
-            text = item.text.strip()
+    def _take(self, kind: str, text: str) -> None:
+        if kind == sse.EVENT:
+            self._event(text)
+        elif kind == sse.COMMENT:
+            text = text.strip()
             figures = object_of(text) if text.startswith("{") else {}  # anything else keeps the connection alive
             if figures and (cost := self._client.dialect.comment_cost(figures)):
-                self._cost, self._settled = cost, True
+                self._answer.cost, self._settled = cost, True
         else:  # an error that a relay writes into the stream as it is
-            frame = object_of(item.text)
+            frame = object_of(text)
             if frame.get("error"):
                 self._frame(frame)
 
@@ -257,18 +252,15 @@ class _Reading:
         if delta.calls:
             for position, piece in enumerate(delta.calls):
                 self._call(piece, position)
-        if delta.echoed:
-            self._echoed = True
-        if delta.finish:
-            answer.finish_reason = answer.finish_reason or delta.finish
-        if answer.served_model is None:
-            answer.served_model = delta.model
-        if delta.request_id:
-            answer.request_id = answer.request_id or delta.request_id
+        answer.echoed = answer.echoed or delta.echoed
+        answer.finish_reason = answer.finish_reason or delta.finish
+        answer.served_model = answer.served_model or delta.model
+        if delta.request_id and answer.request_id is None:
+            answer.request_id = self._client.clean(delta.request_id)
         if delta.usage is not None:
             answer.usage = delta.usage
             if not self._settled and (cost := self._client.dialect.usage_cost(delta.usage)):
-                self._cost = cost
+                answer.cost = cost
 
     def _news(self) -> list[Event]:
         """What came since the last time: reasoning and warnings, then the text in one piece."""
@@ -300,22 +292,14 @@ class _Reading:
             self._calls.append(found)
         found.add(piece, call_id)
 
-    def fill(self, answer: Answer) -> None:
-        """Put what has come into the call's value, which is changed."""
+    def finish(self) -> None:
+        """Put the text, the reasoning and the calls that have come into the answer."""
         self._text.write("".join(self._fresh))
         self._fresh.clear()
+        answer = self._answer
         answer.text = self._text.getvalue() if self._is_whole or self._text.tell() else None
         answer.reasoning = self._reasoning.getvalue() or None
-        answer.echoed = self._echoed
-        in_order = sorted(self._calls, key=lambda call: call.index or 0)
-        answer.tool_calls = [call.document() for call in in_order]
-        answer.finish_reason = self._answer.finish_reason
-        answer.served_model = self._answer.served_model
-        answer.usage = self._answer.usage
-        answer.cost = self._cost
-        answer.request_id = answer.request_id or (
-            self._answer.request_id and self._client.clean(self._answer.request_id)
-        )
+        answer.tool_calls = [call.document() for call in sorted(self._calls, key=lambda call: call.index or 0)]
 
 
 class _Call:

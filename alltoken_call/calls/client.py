@@ -12,7 +12,7 @@ from ..net.clock import Clock
 from ..net.transport import Transport
 from ..text import one_line, redacted
 from ..values import LOCAL, NOTHING, UNKNOWN, Cost, Note, Pending, Shield, Trace, Warned
-from ..wire import object_of
+from ..wire import object_of, tokens
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -334,19 +334,14 @@ class Client:
 
     def _row(self, result: Result) -> dict[str, Any]:
         usage = result.usage or {}
-
-        def tokens(*names: str) -> int | None:
-            counts = (usage.get(name) for name in names)
-            return next((count for count in counts if type(count) is int and 0 <= count < 1 << 63), None)
-
         row: dict[str, Any] = {
             "started": self.clock.started,
             "gateway": self.gateway.name,
             "root": self.gateway.root,
             "model": result.model,
             "request_id": result.request_id,
-            "prompt_tokens": tokens("prompt_tokens", "input_tokens"),
-            "completion_tokens": tokens("completion_tokens", "output_tokens"),
+            "prompt_tokens": tokens(usage, "prompt_tokens", "input_tokens"),
+            "completion_tokens": tokens(usage, "completion_tokens", "output_tokens"),
             "cost": result.cost.usd,
             "source": result.cost.source,
         }

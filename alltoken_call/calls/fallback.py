@@ -10,8 +10,8 @@ import re
 from ..errors import CallError, NetError
 from ..text import one_line
 from ..values import Answer, Warned
-from .chat import answering, drained
-from .models import catalog, list_models
+from .chat import answering
+from .models import catalog, listing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,18 +51,6 @@ def affordable(client: Client, model: str, others: list[str], catalog: dict[str,
         return all(mine is not None and most is not None and mine <= most for mine, most in pairs)
 
     return [other for other in others if fits(other)]
-
-
-def ask_with_fallback(
-    client: Client,
-    body: dict[str, Any],
-    choice: str | list[str],
-    *,
-    families: tuple[str, ...] = (),
-    command: str = "chat",
-) -> Answer:
-    """`ask`, with the arguments of `answering_with_fallback`."""
-    return drained(client, answering_with_fallback(client, body, choice, families=families, command=command))
 
 
 def answering_with_fallback(
@@ -107,7 +95,7 @@ def answering_with_fallback(
 def _plan(client: Client, model: str, families: tuple[str, ...]) -> tuple[list[str], str]:
     """At most one model of the same family and one of another; and the names of what could be tried by hand."""
     try:
-        listed = [name for name, _ in list_models(client, "chat")]
+        listed = [name for name, _, _ in listing(client, "chat")]
         others = closest(model, [name for name in listed if not families or family(name) in families])
         names = one_line(", ".join(others[:4]))
     except NetError:

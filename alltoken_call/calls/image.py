@@ -55,7 +55,7 @@ def make_image(
     wanted = picture.count or 1
     if target != "-":
         files.check_new(files.numbered(target, wanted), force=force)
-    saved = Saved("image", picture.model, target=target, submitted=client.clock.started)
+    saved = Saved(picture.model, target=target, submitted=client.clock.started)
     saved.exact = once
     saved.status = "processing" if client.dialect.at_once else "submitting"
     client.admit(saved, "image", first=client.dialect.at_once, needed=once, output=tasks.place_of(saved))
@@ -77,8 +77,6 @@ def _make_at_once(client: Client, request: Request, saved: Saved, *, force: bool
         try:
             with client.shield.held(tasks.GRACE):
                 _ask(work, request)
-            for path, url in work.copies:
-                _fetch_copy(work, path, url)
             return _finish(work)
         except (NetError, CallError, Interrupted) as error:
             raise _ended_at_once(work, error) from None
@@ -164,8 +162,6 @@ def collect_at_once(client: Client, saved: Saved, *, force: bool = False) -> Sav
             work = _Work(client, saved, None, force=force)
             try:
                 if _from_an_earlier_run(work):
-                    for path, url in work.copies:
-                        _fetch_copy(work, path, url)
                     return _finish(work)
                 saved.status, saved.resumable = "unknown", False
                 tasks.record(client, saved)
@@ -193,8 +189,6 @@ def collect(client: Client, saved: Saved, *, force: bool = False, wanted: int | 
                 files.check_new([saved.target], force=force)
             while not (task := tasks.poll(client, saved, lambda: _look(work))).done:
                 tasks.pause(client, saved, task)
-        for path, url in work.copies:
-            _fetch_copy(work, path, url)
         return _finish(work)
     except (NetError, CallError, Interrupted) as error:
         raise _ended(work, error) from None
@@ -470,7 +464,9 @@ def _fetch_copy(work: _Work, path: str, url: str) -> None:
 
 
 def _finish(work: _Work) -> Saved:
-    """Finish the record and remove the spool. Raises the first of the troubles."""
+    """Download what is still to come, finish the record, remove the spool. Raises the first of the troubles."""
+    for path, url in work.copies:
+        _fetch_copy(work, path, url)
     saved, troubles = work.saved, work.troubles
     saved.resumable, saved.status = False, "completed"
     if saved.cost is UNKNOWN:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from ..errors import CallError, NetError
-from ..values import Repeat, Request
 from ..wire import text_of
 
 TYPE_CHECKING = False
@@ -11,6 +10,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ..gateways.prices import Prices
+    from ..values import Request
     from .client import Client
 
 HINT_PATIENCE = 5.0  # seconds that the names in a hint are worth
@@ -25,11 +25,6 @@ def listing(client: Client, kind: str, *, priced: bool = False) -> list[tuple[st
             if client.dialect.is_of(entry, kind, request):
                 found.setdefault(name, (name, entry, request))
     return list(found.values())
-
-
-def list_models(client: Client, kind: str) -> list[tuple[str, dict[str, Any]]]:
-    """The models of a kind in the live lists, each with its id. Raises `NetError`."""
-    return [(name, entry) for name, entry, _ in listing(client, kind)]
 
 
 def catalog(client: Client) -> dict[str, dict[str, Any]]:
@@ -61,13 +56,10 @@ def price_entry(client: Client, model: str) -> dict[str, Any]:
         found = catalog(client).get(model, {})
     elif model not in (".", ".."):  # another place in the URL, which no quoting changes
         try:
-            document = client.get(request).document
+            found = _inner(client.get(request).document)
         except NetError as error:
             if error.http != 404:
                 raise
-            document = {}
-        inner = document.get("data")
-        found = inner if isinstance(inner, dict) else document
     if not found or not any(text_of(value) or isinstance(value, (int, float, dict)) for value in found.values()):
         hint = "`alltoken-call models` lists what there is"
         raise CallError(f"the price list does not know {model}", code="unknown_model", hint=hint)
@@ -78,32 +70,33 @@ def prices_of(client: Client, model: str, within: float) -> Prices | None:
     """The prices of a model, asked for once, in about `within` seconds; None if there is trouble, which is not told."""
     dialect = client.dialect
     single = dialect.price_entry(model)
-    asked = single or dialect.price_list()
-    try:
-        response = client.once(Request("GET", asked.url, keyed=asked.keyed, repeat=Repeat(), silence=within))
-        response.limit(within)
-        document = client.read(response).document
-    except NetError:
+    document = _in_time(client, single or dialect.price_list(), within)
+    if document is None:
         return None
-    if single is None:
-        return dialect.prices(dict(dialect.entries(document) or ()).get(model, {}))
-    inner = document.get("data")
-    return dialect.prices(inner if isinstance(inner, dict) else document)
+    return dialect.prices(_inner(document) if single else dict(dialect.entries(document) or ()).get(model, {}))
 
 
 def nearest(client: Client, model: str) -> list[str]:
-    """The ids in the live list that are most like `model`; none if there is trouble, which is not told.
-
-    It is for a hint only: one request, which is not repeated and has to be quick.
-    """
+    """The ids in the live list that are most like `model`, for a hint; none if there is trouble, which is not told."""
     import difflib
 
     mixed = client.dialect.model_lists("chat")[0]  # it has the models of every kind
-    request = Request("GET", mixed.url, repeat=Repeat(), silence=HINT_PATIENCE)
-    try:
-        response = client.once(request)
-        response.limit(HINT_PATIENCE)
-        names = [name for name, _ in client.dialect.entries(client.read(response).document) or ()]
-    except NetError:
-        return []
+    document = _in_time(client, mixed, HINT_PATIENCE)
+    names = [name for name, _ in client.dialect.entries(document or {}) or ()]
     return difflib.get_close_matches(model, names, 3, 0.5)
+
+
+def _in_time(client: Client, request: Request, within: float) -> dict[str, Any] | None:
+    """The answer to one attempt, which may take about `within` seconds; None if there is trouble."""
+    try:
+        response = client.once(request.but(silence=within))
+        response.limit(within)
+        return client.read(response).document
+    except NetError:
+        return None
+
+
+def _inner(document: dict[str, Any]) -> dict[str, Any]:
+    """An entry that may be inside `data`."""
+    inner = document.get("data")
+    return inner if isinstance(inner, dict) else document

@@ -50,13 +50,11 @@ def once(
 
 def _row(path: str | None, command: str, output: str, condition: str) -> dict[str, Any]:
     """The newest row of a command for an output that fits a condition; {} if there is none. Raises `UsageError`."""
-    columns = ("id", *ledger.COLUMNS)
-    where = f"command = ? AND output = ? AND {condition} ORDER BY id DESC LIMIT 1"
+    where = f"command = ? AND output = ? AND {condition} ORDER BY id DESC"
     try:
-        found = ledger.rows(path, where, (command, ledger.bound(output)), columns)
+        return ledger.first(path, where, (command, ledger.bound(output)))
     except ledger.LedgerError as error:
         raise UsageError(f"--once needs the ledger, and {error}") from None
-    return dict(zip(columns, found[0])) if found else {}
 
 
 def _check_doubts(client: Client, path: str | None, command: str, output: str) -> None:

@@ -22,15 +22,14 @@ from __future__ import annotations
 from ..errors import CallError, ExitStatus, Interrupted, NetError
 from ..store import files
 from ..text import inert
-from ..values import NOTHING, UNKNOWN, Submitted, Waiting
+from ..values import NOTHING, UNKNOWN, Cost, Submitted, Waiting
+from . import uploads
 from .client import status_of_wait
 from .reconcile import unit_of
-from .uploads import upload_all
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
 
     from ..gateways.openai import Task
     from ..values import Pending, Request, Upload
@@ -47,7 +46,7 @@ def upload(client: Client, wanted: list[tuple[str, str, Upload]], pending: Pendi
     Raises `CallError`: the task has failed before it was submitted, and nothing was bought.
     """
     try:
-        return upload_all(client, wanted)
+        return {field: uploads.upload(client, file, purpose) for field, purpose, file in wanted}
     except (NetError, CallError, Interrupted) as error:
         pending.status, pending.cost = "failed", NOTHING
         raise client.ended(error, pending) from None
@@ -119,9 +118,9 @@ def _post(client: Client, request: Request, pending: Pending) -> None:
     pending.task_id, pending.status, pending.resumable = task_id, "queued", True
 
 
-def record(client: Client, pending: Pending, **fields: Any) -> None:
+def record(client: Client, pending: Pending) -> None:
     """Put the task into the ledger, with the place where its result is, or will be, saved."""
-    client.record(pending, output=place_of(pending), **fields)
+    client.record(pending, output=place_of(pending))
 
 
 def place_of(pending: Pending) -> str | None:
@@ -168,7 +167,9 @@ def take_cost(client: Client, pending: Pending, task: Task) -> None:
     if task.cost is not UNKNOWN:
         client.price(pending, task.cost)
     elif task.quota is not None:
-        client.price(pending, client.dialect.charge(task.quota, unit_of(client)))
+        from ..gateways.prices import dollars_of
+
+        client.price(pending, Cost(dollars_of(task.quota, unit_of(client)), "gateway"))
 
 
 def pause(client: Client, pending: Pending, task: Task) -> None:

@@ -16,19 +16,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .client import Client
 
-TYPES = (  # that the gateway takes
-    "image/png",
-    "image/jpeg",
-    "image/webp",
-    "video/mp4",
-    "video/webm",
-    "video/quicktime",
-    "audio/wav",
-    "audio/mpeg",
-    "audio/mp4",
-    "audio/aac",
-    "audio/ogg",
-)
+_IMAGES = ("image/png", "image/jpeg", "image/webp")
+_VIDEOS = ("video/mp4", "video/webm", "video/quicktime")
+_SOUNDS = ("audio/wav", "audio/mpeg", "audio/mp4", "audio/aac", "audio/ogg")
+TYPES = (*_IMAGES, *_VIDEOS, *_SOUNDS)  # that the gateway takes
 REFERENCES = (*TYPES, "image/gif", "image/heic", "image/bmp")  # what gateways take that get the file in the request
 
 
@@ -40,12 +31,6 @@ def local_file(path: str, kinds: tuple[str, ...] = ("image",), types: tuple[str,
     if found not in types or found.partition("/")[0] not in kinds:
         raise UsageError(f"{path} is not of a type that the gateway takes ({' or '.join(kinds)})")
     return Upload(path, data, found)
-
-
-def upload_all(client: Client, wanted: list[tuple[str, str, Upload]]) -> dict[str, str]:
-    """Upload files; their upload ids by the fields that want them. Raises `NetError`, and `UsageError` if one is too
-    large."""
-    return {field: upload(client, file, purpose) for field, purpose, file in wanted}
 
 
 def upload(client: Client, file: Upload, purpose: str) -> str:

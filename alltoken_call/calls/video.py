@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ..gateways.openai import Task
-    from ..values import Film
+    from ..values import Film, Request
     from .client import Client
 
 
@@ -44,7 +44,7 @@ def make_video(
     client.dialect.video(film)  # what it has no field for is refused before anything is sent
     if target is not None:
         files.check_new([target], force=force)
-    clip = Clip("video", film.model, target=target, submitted=client.clock.started)
+    clip = Clip(film.model, target=target, submitted=client.clock.started)
     clip.status = "submitting"
     client.admit(clip, "video", needed=once, output=tasks.place_of(clip))
     uploads = tasks.upload(client, client.dialect.video_uploads(film), clip)
@@ -140,9 +140,9 @@ def _check_video(path: str) -> None:
             raise CallError(message, status=ExitStatus.CUT_SHORT, code="not_a_video")
 
 
-def list_videos(client: Client) -> tuple[list[dict[str, Any]], int | None]:
+def list_videos(client: Client, request: Request) -> tuple[list[dict[str, Any]], int | None]:
     """The video tasks as they came, and how many there are in all if that is told. Raises `NetError`."""
-    reply = client.get(client.dialect.videos())
+    reply = client.get(request)
     items = reply.document.get("items", reply.document.get("data", False))
     if not isinstance(items, list) and items is not None:  # "0 tasks" would say that a lost submit was not accepted
         message = "the gateway's answer is not a list of tasks"
@@ -152,12 +152,12 @@ def list_videos(client: Client) -> tuple[list[dict[str, Any]], int | None]:
     return found, total if type(total) is int else None
 
 
-def cancel_video(client: Client, task_id: str) -> Clip:
+def cancel_video(client: Client, request: Request, task_id: str) -> Clip:
     """Cancel a task; the value has its new status. Raises `CallError`."""
-    clip = Clip("video", None, target=None, submitted=client.clock.started)
+    clip = Clip(None, target=None, submitted=client.clock.started)
     clip.task_id = task_id
     try:
-        reply = client.get(client.dialect.cancel(task_id), task=True)
+        reply = client.get(request, task=True)
     except NetError as error:
         unknown = error.http in (404, 409)
         hint = "`alltoken-call video --list` shows which tasks there are, and their status" if unknown else error.hint

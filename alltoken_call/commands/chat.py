@@ -7,6 +7,7 @@ import os
 from .. import config
 from ..errors import CallError, ExitStatus, OutputError, UsageError
 from ..text import one_line
+from ..values import Upload
 from . import loop, options
 
 TYPE_CHECKING = False
@@ -31,13 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "words", nargs="*", metavar="[MODEL] PROMPT", help="the question; - stands for the text on stdin"
     )
     asking = parser.add_argument_group("the question")
-    asking.add_argument(
-        "-m",
-        "--model",
-        metavar="ID",
-        type=options.name,
-        help="the model (default: $ALLTOKEN_CHAT_MODEL, else gpt-5.4-mini)",
-    )
+    options.add_model(asking, "the model (default: $ALLTOKEN_CHAT_MODEL, else gpt-5.4-mini)")
     asking.add_argument("-s", "--system", metavar="TEXT", type=options.text, help="the system message (default: none)")
     asking.add_argument(
         "-a", "--attach", metavar="FILE|URL", action="append", default=[], help="an image to look at; repeatable"
@@ -197,11 +192,13 @@ def send(
     if args.dry_run:
         output.request(context.dialect(args, output).chat(body))
         return None
-    from ..calls.fallback import ask_with_fallback
+    from ..calls.chat import drained
+    from ..calls.fallback import answering_with_fallback
 
     client = context.client(args, output)
     try:
-        answer = ask_with_fallback(client, body, args.fallback, families=families, command=command)
+        events = answering_with_fallback(client, body, args.fallback, families=families, command=command)
+        answer = drained(client, events)
     except CallError as error:
         with options.showing(error.partial):
             output.end_text()
@@ -228,16 +225,14 @@ def read_thread(args: argparse.Namespace) -> Thread | None:
 
 def attachment(item: str) -> dict[str, Any]:
     """An image as a content part: a URL as it is, a local file as a data URL."""
-    import base64
-
     from ..store import files
 
     url = item
     if not item.lower().startswith(("https://", "http://")):
         data = files.read_input(item)
-        if not files.is_image(data):
-            raise UsageError(
-                f"{item} is not a PNG, JPEG, WebP or GIF image", hint="text goes into the prompt: chat - < FILE"
-            )
-        url = f"data:{files.media_type(data)};base64,{base64.b64encode(data).decode('ascii')}"
+        found = files.media_type(data)
+        if found not in files.SHOWN:
+            hint = "text goes into the prompt: chat - < FILE"
+            raise UsageError(f"{item} is not a PNG, JPEG, WebP or GIF image", hint=hint)
+        url = Upload(item, data, found).data_url()
     return {"type": "image_url", "image_url": {"url": url}}

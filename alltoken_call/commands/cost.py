@@ -11,7 +11,7 @@ from ..errors import CallError, NetError, UsageError
 from ..gateways import prices
 from ..store import ledger, sums
 from ..text import one_line
-from ..values import Cost, Report
+from ..values import UNKNOWN, Cost, Report
 from . import options
 
 TYPE_CHECKING = False
@@ -22,21 +22,10 @@ if TYPE_CHECKING:
     from ..cli.context import Context
     from ..cli.output import Output
 
-FIELDS = (
-    "prompt_tokens",
-    "completion_tokens",
-    "input_price",
-    "output_price",
-    "groups",
-    "calls",
-    "estimated",
-    "unknown",
-    "rows",
-    "balance",
-)
+_ESTIMATED = ("prompt_tokens", "completion_tokens", "input_price", "output_price")
+FIELDS = (*_ESTIMATED, "groups", "calls", "estimated", "unknown", "rows", "balance")
 HELP = "what a call costs, what the last one cost, what was spent"
 EXAMPLE = "alltoken-call cost --since 7d --by day"
-FREE = ("none", "local")  # sources of a cost that is not unknown though there is no figure
 BAR = 20  # characters of the longest bar
 _SIDES = ("prompt", "completion")
 _UNITS = {"d": "days", "h": "hours", "m": "minutes"}
@@ -114,7 +103,7 @@ def _estimate(args: argparse.Namespace, context: Context, output: Output) -> Rep
         partial = Report(model, prompt_tokens=tokens[0], completion_tokens=tokens[1])
         message = f"no published price for {model}; the price list has: {named}"
         raise CallError(message, code="no_price", partial=partial)
-    return _show(output, {"model": model}, tokens, found, Report(model))
+    return _show(output, {"model": model}, tokens, found, model, UNKNOWN)
 
 
 def _prices(
@@ -133,10 +122,11 @@ def _show(
     about: dict[str, str],
     tokens: tuple[int | None, int | None],
     found: prices.Prices | None,
-    report: Report,
+    model: str | None,
+    cost: Cost,
 ) -> Report:
-    """The table of one call: what it is about, tokens, prices if they are known, and its cost: the recorded figure in
-    `report`, or else the estimate from the prices."""
+    """The table of one call: what it is about, tokens, prices if they are known, and its cost: the recorded one, or
+    else the estimate from the prices."""
     for name, value in about.items():
         output.line(f"{name + ':':<19}{one_line(value, 60)}")
     rows = [(f"{side} tokens", f"{count:,}") for side, count in zip(_SIDES, tokens) if count is not None]
@@ -149,16 +139,17 @@ def _show(
         ]
         if found.call is not None:
             rows.append(("a call", f"${prices.places(found.call, 4)}"))
-        if report.cost.usd is None and report.cost.source is None:
+        if cost.usd is None and cost.source is None:
             estimate = found.estimate({f"{side}_tokens": count for side, count in zip(_SIDES, tokens)})
             if estimate is not None:
-                report.cost = Cost(prices.places(estimate, 6), "estimate")
+                cost = Cost(prices.places(estimate, 6), "estimate")
     for name, value in rows:
         output.line(f"{name + ':':<19}{value:>14}")
-    usd, source = report.cost.usd, report.cost.source
-    label = f"{'$' + usd:>14} ({source})" if usd else f"{source if source in FREE else 'unknown':>14}"
-    output.line(f"{'total cost:':<19}{label}")
-    return report.with_fields(fields)
+    free = cost.source if cost.source in sums.FREE else "unknown"
+    output.line(f"{'total cost:':<19}" + (f"{'$' + cost.usd:>14} ({cost.source})" if cost.usd else f"{free:>14}"))
+    report = Report(model, **fields)
+    report.cost = cost
+    return report
 
 
 def _path(context: Context) -> str | None:
@@ -174,24 +165,23 @@ def _last(args: argparse.Namespace, context: Context, output: Output) -> Report:
 
     chosen = context.gateway(args).name if args.gateway else None
     usual = context.gateway_name(None)
-    row = _asked(lambda: sums.last(_path(context), chosen))
+    row = sums.last(_path(context), chosen)
     if not row:
         hint = "alltoken-call cost MODEL IN OUT estimates"
         raise CallError("no call is recorded yet", code="nothing_recorded", hint=hint)
     args.gateway = output.gateway = row["gateway"]
     when = dt.datetime.fromtimestamp(row["started"]).astimezone()
     model = row["model"]
-    report = Report(model)
     usd = prices.figure(row["cost"])
-    report.cost = Cost(usd, row["source"] if usd or row["source"] in FREE else None)
+    cost = Cost(usd, row["source"] if usd or row["source"] in sums.FREE else None)
     found = None
-    if report.cost.source in (None, "estimate"):
+    if cost.source in (None, "estimate"):
         try:
             if context.dialect(args, output).log() is not None:
-                report.cost = reconcile.of_last(context.client(args, output), row) or report.cost
+                cost = reconcile.of_last(context.client(args, output), row) or cost
         except (CallError, NetError) as error:
             output.warning(f"the gateway's log was not read: {one_line(error.message, 200)}")
-    if report.cost.source is None and model and row["prompt_tokens"] is not None:
+    if cost.source is None and model and row["prompt_tokens"] is not None:
         try:
             found = _prices(args, context, output, model)[1]
         except (CallError, NetError) as error:
@@ -202,15 +192,7 @@ def _last(args: argparse.Namespace, context: Context, output: Output) -> Report:
     if row["exit_status"]:
         about["exit status"] = str(row["exit_status"])
     found = found if found is not None and found.known else None
-    return _show(output, about, (row["prompt_tokens"], row["completion_tokens"]), found, report)
-
-
-def _asked(ask: Any) -> Any:
-    """What the ledger answers. Raises `CallError` if it cannot be used."""
-    try:
-        return ask()
-    except ledger.LedgerError as error:
-        raise CallError(str(error), code="no_ledger") from None
+    return _show(output, about, (row["prompt_tokens"], row["completion_tokens"]), found, model, cost)
 
 
 def _spent(args: argparse.Namespace, context: Context, output: Output) -> Report:
@@ -225,14 +207,14 @@ def _spent(args: argparse.Namespace, context: Context, output: Output) -> Report
     chosen = context.gateway(args).name if args.gateway else None
     if args.reconcile:
         _reconcile(args, context, output, since or 0.0)
-    found = _asked(lambda: sums.groups(path, since or 0.0, by, chosen))
+    found = sums.groups(path, since or 0.0, by, chosen)
     if not found:
         raise CallError("no call is recorded in that time", code="nothing_recorded")
     everything = sums.Sum()
     for one in found.values():
         everything.add(one)
     report = Report(
-        groups=[{by: key, **_fields(one)} for key, one in found.items()],
+        groups=[{by: key, **vars(one), "usd": _dollars(one)} for key, one in found.items()],
         calls=everything.calls,
         estimated=everything.estimated,
         unknown=everything.unknown,
@@ -265,10 +247,6 @@ def _dollars(one: sums.Sum) -> str | None:
     return prices.places(one.usd, 6) if one.is_known else None
 
 
-def _fields(one: sums.Sum) -> dict[str, Any]:
-    return vars(one) | {"usd": _dollars(one)}
-
-
 def _bars(found: dict[str, sums.Sum], output: Output) -> dict[str, str]:
     """A bar for each group, as long as its share of the dearest one."""
     dearest: Decimal = max(one.usd for one in found.values())
@@ -280,7 +258,7 @@ def _reconcile(args: argparse.Namespace, context: Context, output: Output, since
     """Ask the logs of the gateways that have one for what the ledger does not know."""
     from ..calls import reconcile
 
-    for name in _asked(lambda: reconcile.gateways_with_unknown(_path(context), since)):
+    for name in reconcile.gateways_with_unknown(_path(context), since):
         if args.gateway in (None, name):
             try:
                 one = argparse.Namespace(**vars(args) | {"gateway": name})
@@ -294,14 +272,14 @@ def _calls(args: argparse.Namespace, context: Context, output: Output) -> Report
     """The last calls, newest first."""
     where, values = ("gateway = ?", (context.gateway(args).name,)) if args.gateway else ("1", ())
     query = f"{where} ORDER BY id DESC LIMIT {args.calls}"
-    found = [dict(zip(ledger.COLUMNS, row)) for row in _asked(lambda: ledger.rows(_path(context), query, values))]
+    found = [dict(zip(ledger.COLUMNS, row)) for row in ledger.rows(_path(context), query, values)]
     if not found:
         raise CallError("no call is recorded yet", code="nothing_recorded")
     table = [[f"when ({_zone()})", "command", "model", "cost", "status", "task or file"]]
     for row in found:
         when = dt.datetime.fromtimestamp(row["started"]).astimezone()
         usd = prices.figure(row["cost"])
-        cost = f"${usd} ({row['source']})" if usd else row["source"] if row["source"] in FREE else "unknown"
+        cost = f"${usd} ({row['source']})" if usd else row["source"] if row["source"] in sums.FREE else "unknown"
         status = "-" if row["exit_status"] is None else str(row["exit_status"])
         names = (row["command"], row["model"] or "-", cost, status, row["output"] or row["task_id"] or "-")
         table.append([f"{when:%Y-%m-%d %H:%M:%S}", *(one_line(str(name), 80) for name in names)])

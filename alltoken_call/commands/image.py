@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from ..errors import CallError, OutputError, UsageError
+from ..errors import OutputError, UsageError
 from ..values import Picture, Saved
 from . import options
 
@@ -27,13 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of image."""
     parser.add_argument("words", nargs="*", metavar="PROMPT", help="what to draw; - stands for the text on stdin")
     picture = parser.add_argument_group("the picture")
-    picture.add_argument(
-        "-m",
-        "--model",
-        metavar="ID",
-        type=options.name,
-        help="the model (default: $ALLTOKEN_IMAGE_MODEL, else gpt-image-2)",
-    )
+    options.add_model(picture, "the model (default: $ALLTOKEN_IMAGE_MODEL, else gpt-image-2)")
     picture.add_argument(
         "--size",
         metavar="WxH",
@@ -82,7 +76,7 @@ def run(args: argparse.Namespace, context: Context, output: Output) -> Saved | N
         if args.dry_run:
             output.request(None)
             return None
-        saved: Saved | None = options.there(args, Saved, "image", output)
+        saved: Saved | None = options.there(args, Saved, output)
     else:
         saved = _make(args, context, output) if args.resume is None else _resume(args, context, output)
     if saved is not None:
@@ -138,21 +132,12 @@ def _make(args: argparse.Namespace, context: Context, output: Output) -> Saved |
     def make() -> Saved:
         return make_image(client, picture, target=target, force=args.force, detach=args.detach, once=args.once)
 
-    try:
-        if args.once:
-            saved = options.once(args, context, client, Saved, "image", output, make, _collect)
-        else:
-            saved = make()
-    except CallError as error:
-        if error.http != 404 or not error.partial.tried or error.partial.status != "refused":  # not about the model
-            raise
-        raise CallError.of(error, hint=options.with_nearest(client, model, error.hint)) from None
-    return saved
+    return options.made(args, context, output, client, Saved, make, _collect)
 
 
 def _resume(args: argparse.Namespace, context: Context, output: Output) -> Saved | None:
     options.no_words(args, "--resume")
-    saved, row = options.take_up(args, context, output, Saved, "image")
+    saved, row = options.take_up(args, context, output, Saved)
     dialect = context.dialect(args, output)
     if args.resume and dialect.at_once:
         raise UsageError("--resume ID: images come at once at this gateway, there are no tasks")

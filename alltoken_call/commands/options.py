@@ -84,9 +84,7 @@ def number(low: float, high: float) -> Callable[[str], float]:
     return check
 
 
-def seconds(text: str) -> float:
-    """A time in seconds, more than zero. A socket's timeout has room for some 292 years and select's for less."""
-    return number(0.001, 1e7)(text)
+seconds = number(0.001, 1e7)  # a socket's timeout has room for some 292 years, select's for less
 
 
 def field(text: str) -> tuple[str, Any]:
@@ -192,6 +190,11 @@ def with_nearest(client: Client, model: str, hint: str | None) -> str | None:
     return "; ".join(filter(None, [f"did you mean {', '.join(names)}?" if names else None, hint]))
 
 
+def add_model(group: argparse._ArgumentGroup, text: str) -> None:
+    """-m, with its help."""
+    group.add_argument("-m", "--model", metavar="ID", type=name, help=text)
+
+
 def add_param(group: argparse._ArgumentGroup) -> None:
     """-p, for request fields that have no option."""
     group.add_argument(
@@ -236,18 +239,16 @@ def check_task_id(task_id: str) -> None:
         raise UsageError(f"{task_id!r} is not a task's id")
 
 
-def pending_of(row: dict[str, Any], context: Context, kind: type[P], command: str) -> P:
+def pending_of(row: dict[str, Any], context: Context, kind: type[P]) -> P:
     """The task that a row of the ledger tells of."""
     submitted = row.get("started") or context.clock.started
-    pending = kind(command, row.get("model"), target=row.get("output"), submitted=submitted)
+    pending = kind(row.get("model"), target=row.get("output"), submitted=submitted)
     pending.task_id, pending.status, pending.row = row.get("task_id"), row.get("status"), row.get("id")
     pending.tried = pending.resumable = True
     return pending
 
 
-def take_up(
-    args: argparse.Namespace, context: Context, output: Output, kind: type[P], command: str
-) -> tuple[P, dict[str, Any]]:
+def take_up(args: argparse.Namespace, context: Context, output: Output, kind: type[P]) -> tuple[P, dict[str, Any]]:
     """The task that --resume means: the one with that id or, without one, the latest on record that has not ended;
     and its row, {} if there is none.
 
@@ -256,16 +257,16 @@ def take_up(
     """
     ledger = context.ledger(output)
     chosen = context.gateway(args).name if args.gateway else None
-    row = ledger.find(command, args.resume, chosen)
+    row = ledger.find(kind.command, args.resume, chosen)
     if row:
         args.gateway = output.gateway = row["gateway"]
     task_id = args.resume or row.get("task_id")
     if task_id is None and not row:
         hint = None if ledger.works else "there is no ledger to ask: name the task's id"
-        raise CallError(f"no unfinished {command} task is on record", code="nothing_to_resume", hint=hint)
+        raise CallError(f"no unfinished {kind.command} task is on record", code="nothing_to_resume", hint=hint)
     if task_id is not None:
         check_task_id(task_id)
-    pending = pending_of(row, context, kind, command)
+    pending = pending_of(row, context, kind)
     pending.task_id = task_id
     saved = row.get("output")
     if row.get("status") == "completed" and saved and not args.out and os.path.isfile(saved):
@@ -283,44 +284,56 @@ def check_once(args: argparse.Namespace, context: Context) -> None:
         "--list": getattr(args, "list", False),
         "--cancel": getattr(args, "cancel", None) is not None,
     }
-    for name, given in others.items():
-        if given:
-            raise UsageError(f"--once does not go with {name}")
+    _refuse_together("--once", others)
     if not args.out or args.out == "-" or args.out.endswith(("/", os.sep)) or os.path.isdir(args.out):
         raise UsageError("--once makes one file exist: it needs -o FILE")
     if config.ledger_path(context.environ) is None:
         raise UsageError("--once needs the ledger, which tells what was submitted before", code="no_ledger")
 
 
-def there(args: argparse.Namespace, kind: type[P], command: str, output: Output) -> P:
+def _refuse_together(option: str, others: dict[str, bool]) -> None:
+    for name, given in others.items():
+        if given:
+            raise UsageError(f"{option} does not go with {name}")
+
+
+def there(args: argparse.Namespace, kind: type[P], output: Output) -> P:
     """What --once returns if the file exists: nothing is sent, and it counts whatever it holds."""
-    found = kind(command, None, target=args.out, submitted=0.0)
+    found = kind(None, target=args.out, submitted=0.0)
     found.files = [args.out]
     output.note("once", "the file exists: nothing is done")
     return found
 
 
-def once(
+def made(
     args: argparse.Namespace,
     context: Context,
+    output: Output,
     client: Client,
     kind: type[P],
-    command: str,
-    output: Output,
     make: Callable[[], P],
     collect: Callable[[argparse.Namespace, Context, Output, P], P],
 ) -> P:
-    """Make the file of -o exist: it is there by now, or an unfinished task is to make it, or it is made."""
-    from ..calls.once import once as once_only
+    """What `make` makes. With --once the file of -o is made to exist: it is there by now, or an unfinished task is to
+    make it, or it is made. An error about the model names those that are most like it."""
 
     def resume(row: dict[str, Any]) -> P:
         args.gateway = row["gateway"]
-        pending = pending_of(row, context, kind, command)
+        pending = pending_of(row, context, kind)
         pending.exact = True
         return collect(args, context, output, pending)
 
-    found = once_only(client, command, args.out, resume, make)
-    return there(args, kind, command, output) if found is None else found
+    try:
+        if not args.once:
+            return make()
+        from ..calls.once import once
+
+        return once(client, kind.command, args.out, resume, make) or there(args, kind, output)
+    except CallError as error:
+        result = error.partial
+        if error.http != 404 or not result.tried or result.status != "refused":  # not about the model
+            raise
+        raise CallError.of(error, hint=with_nearest(client, result.model, error.hint)) from None
 
 
 def check_open(args: argparse.Namespace) -> None:
@@ -332,9 +345,7 @@ def check_open(args: argparse.Namespace) -> None:
             "--list": getattr(args, "list", False),
             "--cancel": getattr(args, "cancel", None) is not None,
         }
-        for name, given in others.items():
-            if given:
-                raise UsageError(f"--open does not go with {name}")
+        _refuse_together("--open", others)
 
 
 def open_all(context: Context, output: Output, files: list[str], url: str | None = None) -> None:

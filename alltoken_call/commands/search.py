@@ -24,13 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of search."""
     parser.add_argument("words", nargs="*", metavar="QUERY", help="the question; - stands for the text on stdin")
     asking = parser.add_argument_group("the question")
-    asking.add_argument(
-        "-m",
-        "--model",
-        metavar="ID",
-        type=options.name,
-        help="a DeepSeek or Qwen model (default: $ALLTOKEN_SEARCH_MODEL, else deepseek-v4-pro)",
-    )
+    options.add_model(asking, "a DeepSeek or Qwen model (default: $ALLTOKEN_SEARCH_MODEL, else deepseek-v4-pro)")
     asking.add_argument(
         "--max-tokens", metavar="N", type=options.positive, default=600, help="limit of the answer (default: 600)"
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from ..calls.uploads import REFERENCES, TYPES, local_file
-from ..errors import CallError, UsageError
+from ..errors import UsageError
 from ..text import one_line
 from ..values import Clip, Film, Report
 from . import options
@@ -19,19 +19,7 @@ if TYPE_CHECKING:
     from ..cli.output import Output
     from ..values import Result
 
-FIELDS = (
-    "task_id",
-    "status",
-    "files",
-    "resume",
-    "video_url",
-    "expires_at",
-    "resolution",
-    "ratio",
-    "fps",
-    "duration",
-    "tasks",
-)
+FIELDS = ("task_id", "status", "files", "resume", "video_url", "expires_at", *Clip.FACTS, "tasks")
 HELP = "make a video clip"
 EXAMPLE = 'alltoken-call video "waves at dusk" --duration 5 --ratio 16:9 -o waves.mp4'
 MAX_WAIT = 1800.0
@@ -41,13 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of video."""
     parser.add_argument("words", nargs="*", metavar="PROMPT", help="what to show; - stands for the text on stdin")
     clip = parser.add_argument_group("the clip")
-    clip.add_argument(
-        "-m",
-        "--model",
-        metavar="ID",
-        type=options.name,
-        help="the model (default: $ALLTOKEN_VIDEO_MODEL, else seedance-1.5-pro)",
-    )
+    options.add_model(clip, "the model (default: $ALLTOKEN_VIDEO_MODEL, else seedance-1.5-pro)")
     clip.add_argument(
         "--duration",
         metavar="SECONDS",
@@ -96,7 +78,7 @@ def run(args: argparse.Namespace, context: Context, output: Output) -> Result | 
         if args.dry_run:
             output.request(None)
             return None
-        clip: Clip | None = options.there(args, Clip, "video", output)
+        clip: Clip | None = options.there(args, Clip, output)
     else:
         clip = _make(args, context, output) if args.resume is None else _resume(args, context, output)
     if clip is not None:
@@ -146,16 +128,7 @@ def _make(args: argparse.Namespace, context: Context, output: Output) -> Clip | 
     def make() -> Clip:
         return make_video(client, film, target=target, force=args.force, detach=args.detach, once=args.once)
 
-    try:
-        if args.once:
-            clip = options.once(args, context, client, Clip, "video", output, make, _collect)
-        else:
-            clip = make()
-    except CallError as error:
-        if error.http != 404 or not error.partial.tried or error.partial.status != "refused":  # not about the model
-            raise
-        raise CallError.of(error, hint=options.with_nearest(client, model, error.hint)) from None
-    return clip
+    return options.made(args, context, output, client, Clip, make, _collect)
 
 
 def _source(source: str | None, kinds: tuple[str, ...], types: tuple[str, ...]) -> Any:
@@ -177,7 +150,7 @@ def _target(out: str | None) -> str | None:
 def _resume(args: argparse.Namespace, context: Context, output: Output) -> Clip | None:
     from ..store import files
 
-    clip, row = options.take_up(args, context, output, Clip, "video")
+    clip, row = options.take_up(args, context, output, Clip)
     if args.dry_run:
         output.request(context.dialect(args, output).poll("video", clip.task_id or ""))
         return None
@@ -205,19 +178,20 @@ def _see_to(args: argparse.Namespace, context: Context, output: Output) -> Resul
         options.check_task_id(args.cancel)
     client = None if args.dry_run else context.settled(args, output)
     dialect = client.dialect if client else context.dialect(args, output)
-    if not dialect.has_list:
-        raise UsageError("this gateway has no list of video tasks and no way to cancel one")
+    request = dialect.videos() if args.list else dialect.cancel(args.cancel)
+    if request is None:
+        raise UsageError("this gateway cannot list or cancel video tasks")
     if client is None:
-        output.request(dialect.videos() if args.list else dialect.cancel(args.cancel))
+        output.request(request)
         return None
     if args.list:
-        found, total = video.list_videos(client)
+        found, total = video.list_videos(client, request)
         for item in found:
             names = ("id", "status", "model", "created_at")
             output.line("  ".join(one_line(str(item.get(name) or "-"), 60) for name in names))
         of = f" of {total:,}" if total is not None and total > len(found) else ""
         output.remark(f"{len(found)} task(s){of}")
         return Report(tasks=found)
-    clip = video.cancel_video(client, args.cancel)
+    clip = video.cancel_video(client, request, args.cancel)
     output.line(clip.status or "unknown")
     return clip

@@ -39,7 +39,6 @@ class AllToken(OpenAI):
     at_once = False
     html_is_a_wrong_root = False
     lifetime = 1800.0
-    has_list = True
     pauses = {"image": 2.0, "video": 3.0}  # noqa: RUF012
     doubt = "look at the usage page, or for a video at `alltoken-call video --list`, before you run it again"
     defaults = {  # noqa: RUF012  # the models to use if the command line names none
@@ -63,13 +62,7 @@ class AllToken(OpenAI):
         "upstream_error": 502,
         "all_providers_failed": 503,
     }
-    types = {  # noqa: RUF012
-        "billing_error": 402,
-        "authentication_error": 401,
-        "permission_error": 403,
-        "invalid_request_error": 400,
-        "not_found_error": 404,
-    }
+    types = OpenAI.types | {"billing_error": 402}  # type: ignore[operator]  # both are dicts
     # Families that honour enable_search, and the models of which that was seen; other families ignore it in silence.
     searching = ("deepseek", "qwen")
     verified = (

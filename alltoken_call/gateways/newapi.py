@@ -51,9 +51,8 @@ class NewApi(OpenAI):
         error = super().refusal(document, http, **about)
         code = error.code
         changes: dict[str, Any] = {"request_id": about.get("request_id") or error.request_id}
-        if text_of(document.get("code")) and "error" not in document:  # a task's error has no envelope
-            changes["enveloped"] = True
-        if document.get("success") is False:
+        bare = text_of(document.get("code")) and "error" not in document  # a task's error has no envelope
+        if bare or document.get("success") is False:
             changes["enveloped"] = True
         if http == 403 and code in _CREDIT:
             changes |= {"status": ExitStatus.CREDIT, "hint": self.hints[ExitStatus.CREDIT]}
@@ -198,11 +197,15 @@ class NewApi(OpenAI):
 
     def read_balance(self, document: Mapping[str, Any], unit: int) -> dict[str, str | None]:
         """Quota as dollars; a key without a limit has None left."""
+        from . import prices
+
         data = document.get("data")
         found = data if isinstance(data, dict) else {}
         names = {"left": "total_available", "used": "total_used", "granted": "total_granted"}
         values = {label: found.get(name) for label, name in names.items()}
-        known = {label: dollars_of(value, unit) if type(value) is int else None for label, value in values.items()}
+        known = {
+            label: prices.dollars_of(value, unit) if type(value) is int else None for label, value in values.items()
+        }
         return known | ({"left": None, "granted": None} if found.get("unlimited_quota") is True else {})
 
     def log(self) -> Request:
@@ -219,12 +222,10 @@ class NewApi(OpenAI):
         found = data.get("quota_per_unit") if isinstance(data, dict) else None
         return int(found) if isinstance(found, (int, float)) and found >= 1 else UNIT
 
-    def charge(self, quota: int, unit: int) -> Cost:
-        """Quota as dollars."""
-        return Cost(dollars_of(quota, unit), "gateway")
-
     def read_log(self, document: Mapping[str, Any], unit: int) -> dict[str, str]:
         """Dollars by request id: what was used (type 2), less what was given back (type 6)."""
+        from . import prices
+
         rows = document.get("data")
         found: dict[str, int] = {}
         for row in rows if isinstance(rows, list) else ():
@@ -236,11 +237,4 @@ class NewApi(OpenAI):
             quota = row.get("quota")
             if key and type(quota) is int and row.get("type") in (2, 6):
                 found[key] = found.get(key, 0) + (quota if row["type"] == 2 else -abs(quota))
-        return {key: dollars_of(max(0, quota), unit) for key, quota in found.items()}
-
-
-def dollars_of(quota: int, unit: int) -> str:
-    """Quota as dollars, exact."""
-    from . import prices
-
-    return prices.places(prices.EXACT.divide(quota, unit), 6)
+        return {key: prices.dollars_of(max(0, quota), unit) for key, quota in found.items()}

@@ -123,7 +123,6 @@ class OpenAI:
     at_once = True  # an image is the answer to its request; there is no task to wait for
     html_is_a_wrong_root = True  # a web page with status 404 says that the base URL is not the API's
     lifetime: float | None = None  # seconds from submit until a task expires
-    has_list = False  # there is a list of video tasks, and a way to cancel one
     done_is_whole = True  # [DONE] says that the answer is whole
     pauses: Mapping[str, float] = {"image": 2.0, "video": 5.0}  # seconds between two polls
     searching: tuple[str, ...] = ()  # the families that search the web
@@ -343,10 +342,6 @@ class OpenAI:
         """How much of the gateway's own unit is one dollar, from `status`."""
         return 1
 
-    def charge(self, quota: int, unit: int) -> Cost:
-        """What a task's `quota` is in dollars; `unit` is as in `read_log`."""
-        raise NotImplementedError
-
     def read_log(self, document: Mapping[str, Any], unit: int) -> dict[str, str]:
         """Dollars by request id, from `log`."""
         raise NotImplementedError
@@ -433,13 +428,13 @@ class OpenAI:
         """Ask for the state of a task."""
         return Request("GET", f"{self.root}/v1/videos/{segment(task_id)}", repeat=POLLING, grace=grace)
 
-    def videos(self) -> Request:
-        """The list of video tasks, if `has_list`."""
-        raise NotImplementedError
+    def videos(self) -> Request | None:
+        """The list of video tasks; None if the gateway has none."""
+        return None
 
-    def cancel(self, task_id: str) -> Request:
-        """Cancel a video task, if `has_list`."""
-        raise NotImplementedError
+    def cancel(self, task_id: str) -> Request | None:  # noqa: ARG002  # as `image`
+        """Cancel a video task; None if the gateway cannot."""
+        return None
 
     def presign(self, body: Mapping[str, Any]) -> Request:
         """Ask for an address to upload to, if there are uploads."""
@@ -528,20 +523,20 @@ def _reason(places: list[Mapping[str, Any]], inner: object) -> str:
     return ""
 
 
-def refuse_options(*options: tuple[str, object]) -> None:
-    """Raise `UsageError` for the first option that was given: the gateway has no field for it."""
+def refuse_options(
+    *options: tuple[str, object],
+    why: str = "has no field at this gateway",
+    hint: str = "-p KEY=VALUE sends any field of its API",
+) -> None:
+    """Raise `UsageError` for the first option that was given."""
     for name, value in options:
         if value is not None:
-            raise UsageError(f"{name} has no field at this gateway", hint="-p KEY=VALUE sends any field of its API")
+            raise UsageError(f"{name} {why}", hint=hint)
 
 
 def address(source: str | Upload) -> str:
     """A URL as it is, a local file as a data URL."""
-    if isinstance(source, str):
-        return source
-    import base64
-
-    return f"data:{source.type};base64,{base64.b64encode(source.data).decode('ascii')}"
+    return source if isinstance(source, str) else source.data_url()
 
 
 def is_task_id(text: str | None) -> bool:
@@ -568,15 +563,7 @@ def _kinds(entry: Mapping[str, Any]) -> set[str]:
         words += {"image-generation": ["image"], "openai-video": ["video"]}.get(
             str(endpoints[0] if endpoints else ""), []
         )
-    known = {
-        "text": "chat",
-        "vision": "chat",
-        "chat": "chat",
-        "llm": "chat",
-        "vlm": "chat",
-        "image": "image",
-        "video": "video",
-    }
+    known = dict.fromkeys(("text", "vision", "chat", "llm", "vlm"), "chat") | {"image": "image", "video": "video"}
     return {known[word] for word in words if word in known}
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import base64
 import re
 
 from ..errors import UsageError
 from ..values import Repeat, Request
 from ..wire import text_of
+from .openai import refuse_options
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,9 +35,8 @@ def goes_through_chat(picture: Picture) -> bool:
 
 def images_request(root: str, picture: Picture) -> Request:
     """POST /v1/images/generations, or multipart /v1/images/edits; only what was given goes along, and always n."""
-    for option, value in (("--ratio", picture.ratio), ("--system", picture.system)):
-        if value is not None:
-            raise UsageError(f"{option} is for images that are made through chat (--via chat)")
+    why = "is for images that are made through chat"
+    refuse_options(("--ratio", picture.ratio), ("--system", picture.system), why=why, hint="add --via chat")
     fields: dict[str, Any] = {"model": picture.model, "prompt": picture.prompt, "n": picture.count or 1}
     given = {
         "size": picture.size,
@@ -63,17 +62,15 @@ def _as_text(value: object) -> str:
 
 def chat_request(root: str, picture: Picture, *, modalities: bool) -> Request:
     """A completion whose answer is an image. `modalities`: the server wants to be told that an image may come."""
-    if picture.mask is not None:
-        raise UsageError("--mask has no place in a chat: --via images")
-    if (picture.count or 1) > 1:
-        raise UsageError("-n above 1 has no place in a chat: run the command several times")
-    for option, value in (
+    refuse_options(
+        ("--mask", picture.mask),
+        ("-n above 1", picture.count if (picture.count or 1) > 1 else None),
         ("--quality", picture.quality),
         ("--format", picture.format),
         ("--background", picture.background),
-    ):
-        if value is not None:
-            raise UsageError(f"{option} has no place in a chat: --via images, or -p")
+        why="does not go with images that are made through chat",
+        hint="--via images, or another field with -p",
+    )
     if len(picture.edit) > MOST_REFERENCES:
         raise UsageError(f"--edit can be given {MOST_REFERENCES} times at most")
     content: Any = picture.prompt
@@ -96,8 +93,7 @@ def chat_request(root: str, picture: Picture, *, modalities: bool) -> Request:
 
 
 def _part(upload: Upload) -> dict[str, Any]:
-    data = base64.b64encode(upload.data).decode("ascii")
-    return {"type": "image_url", "image_url": {"url": f"data:{upload.type};base64,{data}"}}
+    return {"type": "image_url", "image_url": {"url": upload.data_url()}}
 
 
 def _size(text: str) -> str:

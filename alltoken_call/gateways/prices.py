@@ -5,6 +5,8 @@ from __future__ import annotations
 import decimal
 from decimal import Decimal
 
+from ..wire import tokens
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -103,14 +105,13 @@ class Prices:
         return EXACT.scaleb(total, -6)
 
 
-def tokens(usage: Mapping[str, Any], *names: str) -> int | None:
-    """The first count under one of `names`; None if none is a whole number that a database can hold."""
-    counts = (usage.get(name) for name in names)
-    return next((count for count in counts if type(count) is int and 0 <= count < 1 << 63), None)
-
-
 def places(value: Decimal, least: int) -> str:
     """A decimal, exact, with at least so many places: 0.2 with 4 is 0.2000."""
     value = value.normalize(EXACT)
     exponent = value.as_tuple().exponent
     return f"{value:.{max(least, -exponent if isinstance(exponent, int) else 0)}f}"
+
+
+def dollars_of(quota: int, unit: int) -> str:
+    """An amount in a gateway's own unit as dollars, exact; `unit` is how much of it is one dollar."""
+    return places(EXACT.divide(quota, unit), 6)

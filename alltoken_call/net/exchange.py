@@ -51,20 +51,16 @@ class Exchange:
             raise TimeoutError
         return min(self.silence, left)
 
-    def check(self) -> None:
-        """Raise `NetError` with the code cancelled if the exchange is to be given up."""
-        if self.stop is not None and self.stop():
-            raise NetError("cancelled", "cancelled", sent=self.sent, status=ExitStatus.INTERRUPTED)
-
     def slices(self, share: float = 1.0) -> Iterator[float]:
         """The time for one operation in seconds, in slices between which `stop` is asked; at the end TimeoutError.
 
-        `share` is the part of the time that it may take.
+        `share` is the part of the time that it may take. Raises `NetError` with the code cancelled if `stop` says so.
         """
         left = self.patience() * share
         until = self.clock() + left
         while self.stop is not None and left > 0:
-            self.check()
+            if self.stop():
+                raise NetError("cancelled", "cancelled", sent=self.sent, status=ExitStatus.INTERRUPTED)
             yield min(left, LOOK)
             left = until - self.clock()
         if self.stop is None:
@@ -81,12 +77,8 @@ class Exchange:
             raise self._failure(error) from None
 
     def _failure(self, error: Exception) -> NetError:
-        message, code, hint, passing = (
-            f"not an answer of this protocol ({type(error).__name__})",
-            "protocol",
-            None,
-            False,
-        )
+        message, code = f"not an answer of this protocol ({type(error).__name__})", "protocol"
+        hint, passing = None, False
         if isinstance(error, TimeoutError):
             passing = True
             if self.clock() >= self.deadline:
@@ -108,10 +100,6 @@ class Exchange:
             message = f"not an HTTP answer: {type(error).__name__}"
         elif isinstance(error, OSError):
             reason = error.strerror or str(error) or type(error).__name__
-            message, code, hint = (
-                f"cannot connect to {self.host}: {reason}",
-                "unreachable",
-                "check the network and HTTPS_PROXY",
-            )
-            passing = True
+            message, code, passing = f"cannot connect to {self.host}: {reason}", "unreachable", True
+            hint = "check the network and HTTPS_PROXY"
         return NetError(message, code, hint=hint, sent=self.sent, passing=passing)

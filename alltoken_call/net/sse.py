@@ -15,32 +15,9 @@ if TYPE_CHECKING:
 LIMIT = 64 << 20  # bytes: one line, or the data lines of one event; a whole image may come in one
 _BOM = b"\xef\xbb\xbf"
 
-
-class Event:
-    """One dispatched event: its data, lines joined by LF. Nobody here needs an event's type or id."""
-
-    __slots__ = ("data",)
-
-    def __init__(self, data: str) -> None:
-        self.data = data
-
-
-class Comment:
-    """One comment line, without its colon. The standard ignores them; the gateway hides the cost in one."""
-
-    __slots__ = ("text",)
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-
-
-class Stray:
-    """A line that is no field of the standard, but may be a JSON object: some relays write errors so."""
-
-    __slots__ = ("text",)
-
-    def __init__(self, text: str) -> None:
-        self.text = text
+# The kinds of items. A stray line is not a field of the standard, but may be a JSON object: so some relays write
+# errors.
+EVENT, COMMENT, STRAY = "event", "comment", "stray"
 
 
 class LimitExceeded(ValueError):
@@ -58,10 +35,11 @@ class Parser:
         self._data: list[str] = []
         self._size = 0
 
-    def feed(self, data: bytes) -> Iterator[Event | Comment | Stray]:
-        """The events and comments that `data` completes, in order. Raises `LimitExceeded`.
+    def feed(self, data: bytes) -> Iterator[tuple[str, str]]:
+        """What `data` completes, in order, each with its kind. Raises `LimitExceeded`.
 
-        An iterator: what it is not asked for is not parsed.
+        An event is its data, lines joined by LF; a comment is without its colon. An iterator: what it is not asked for
+        is not parsed.
         """
         if self._skip_lf and data:
             self._skip_lf = False
@@ -90,16 +68,16 @@ class Parser:
                 yield item
         self._check(len(self._tail))
 
-    def close(self) -> Comment | Stray | None:
+    def close(self) -> tuple[str, str] | None:
         """The stream has ended: a comment with the cost, or an error, may lack its line's end. An event is dropped."""
         item = self._line(bytes(self._tail)) if self._tail else None
-        return None if isinstance(item, Event) else item
+        return None if item and item[0] == EVENT else item
 
     def _check(self, size: int) -> None:
         if size > self._limit:
             raise LimitExceeded(f"a line or an event of more than {self._limit} bytes")
 
-    def _line(self, line: bytes) -> Event | Comment | Stray | None:
+    def _line(self, line: bytes) -> tuple[str, str] | None:
         if self._first:
             self._first = False
             line = line.removeprefix(_BOM)
@@ -108,20 +86,20 @@ class Parser:
         # Decoding line by line equals decoding the stream: neither LF nor CR occurs inside a UTF-8 sequence.
         name, _, value = line.decode("utf-8", "replace").partition(":")
         if not name:
-            return Comment(value)
+            return COMMENT, value
         if name == "data":
             self._size += max(1, len(line) - len("data"))  # the value's bytes, and one for the line feed to come
             self._check(self._size)
             self._data.append(value.removeprefix(" "))
         elif name.startswith("{"):
-            return Stray(f"{name}:{value}")
+            return STRAY, f"{name}:{value}"
         elif name == "error":
-            return Stray(f'{{"error":{value}}}')
+            return STRAY, f'{{"error":{value}}}'
         return None
 
-    def _dispatch(self) -> Event | None:
+    def _dispatch(self) -> tuple[str, str] | None:
         data = self._data
         if not data:
             return None
         self._data, self._size = [], 0
-        return Event("\n".join(data) if len(data) > 1 else data[0])
+        return EVENT, "\n".join(data)

@@ -10,13 +10,16 @@ from __future__ import annotations
 import contextlib
 import os
 
+from ..errors import CallError
 from . import files
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Mapping
-    from typing import Any
+    from typing import Any, TypeVar
+
+    T = TypeVar("T")
 
 PATIENCE = 10.0  # seconds to wait for other writers
 # Of a task, or of an image that comes at once: nothing is left to fetch.
@@ -70,70 +73,62 @@ _FROM_1 = (
 )
 
 
-class LedgerError(Exception):
+class LedgerError(CallError):
     """The ledger cannot be used; the message says why."""
+
+    code = "no_ledger"
 
 
 class Ledger:
-    """The ledger at `path`. `off`: the user wants none. Trouble is told once by `warn`, and the call goes on."""
+    """The ledger at `path`. `works` is false if it is `off`, which the user may want. Trouble is told once by `warn`,
+    and the call goes on."""
 
     def __init__(self, path: str | None, warn: Callable[[str], None], *, off: bool = False) -> None:
         self.path = path
-        self.off = off
         self.works = not off
         self._warn = warn
 
     def record(self, row: Mapping[str, Any], number: int | None = None) -> int | None:
         """Add a row, or complete row `number`, or that of the task that it names; the row's number. Trouble is one
         warning, and the number is None."""
-        if self.works:
-            try:
-                return put(self.path, row, number)
-            except LedgerError as error:
-                self._fails(f"{error}; what this run did is not all recorded")
-        return None
+        return self._tried(lambda: put(self.path, row, number), None, "; what this run did is not all recorded")
 
     def find(self, command: str, task_id: str | None, gateway: str | None = None) -> dict[str, Any]:
         """The row of a task, with its number in `id`; without an id, of the latest one that has not ended. {} if there
         is none. `gateway` is a name; None for any."""
-        marks = ", ".join("?" * len(ENDED))
         condition, values = "command = ?", [command]
         if gateway:
             condition, values = f"{condition} AND gateway = ?", [*values, gateway]
         if task_id:
             condition, values = f"{condition} AND task_id = ?", [*values, task_id]
         else:
-            condition, values = f"{condition} AND status NOT IN ({marks})", [*values, *ENDED]
-        columns = ("id", *COLUMNS)
-        found = self._asked(lambda: rows(self.path, f"{condition} ORDER BY id DESC LIMIT 1", tuple(values), columns))
-        return dict(zip(columns, found[0])) if found else {}
+            condition, values = f"{condition} AND status NOT IN ({', '.join('?' * len(ENDED))})", [*values, *ENDED]
+        return self._tried(lambda: first(self.path, f"{condition} ORDER BY id DESC", tuple(values)), {})
 
     def dialect(self, root: str) -> str | None:
         """The dialect that was found out for a gateway's root."""
-        found = self._asked(lambda: rows(self.path, "root = ?", (root,), ("dialect",), "dialects"))
+        nothing: list[tuple[Any, ...]] = []
+        found = self._tried(lambda: rows(self.path, "root = ?", (root,), ("dialect",), "dialects"), nothing)
         return str(found[0][0]) if found else None
 
     def remember(self, root: str, dialect: str) -> None:
         """Keep the dialect that was found out for a gateway's root."""
+
+        def keep() -> None:
+            with opened(self.path, write=True) as database:
+                database.execute("INSERT OR REPLACE INTO dialects VALUES (?, ?)", (root, dialect))
+
+        self._tried(keep, None)
+
+    def _tried(self, ask: Callable[[], T], otherwise: T, loss: str = "") -> T:
+        """What `ask` returns; `otherwise`, and a warning that names the `loss`, if there is trouble."""
         if self.works:
             try:
-                with opened(self.path, write=True) as database:
-                    database.execute("INSERT OR REPLACE INTO dialects VALUES (?, ?)", (root, dialect))
+                return ask()
             except LedgerError as error:
-                self._fails(str(error))
-
-    def _asked(self, ask: Callable[[], list[tuple[Any, ...]]]) -> list[tuple[Any, ...]]:
-        if not self.works:
-            return []
-        try:
-            return ask()
-        except LedgerError as error:
-            self._fails(str(error))
-            return []
-
-    def _fails(self, message: str) -> None:
-        self.works = False
-        self._warn(message)
+                self.works = False
+                self._warn(f"{error}{loss}")
+        return otherwise
 
 
 def put(path: str | None, row: Mapping[str, Any], number: int | None = None) -> int:
@@ -141,17 +136,13 @@ def put(path: str | None, row: Mapping[str, Any], number: int | None = None) -> 
 
     What another run has completed stays so. The row's number. Raises `LedgerError`.
     """
-    names = [name for name in COLUMNS if row.get(name) is not None]
-    values = [bound(row[name]) for name in names]
     if number is not None:
-        changes = ", ".join(f"{name} = ?" for name in names if name != "started")
+        names = [name for name in COLUMNS if row.get(name) is not None and name != "started"]
+        changes = ", ".join(f"{name} = ?" for name in names)
+        values = [*(bound(row[name]) for name in names), number, row.get("status") or "completed"]
         condition = "id = ? AND (status IS NOT 'completed' OR ? = 'completed')"
-        changed = [value for name, value in zip(names, values) if name != "started"]
         with opened(path, write=True) as database:
-            database.execute(
-                f"UPDATE calls SET {changes} WHERE {condition}",  # noqa: S608  # COLUMNS
-                [*changed, number, row.get("status") or "completed"],
-            )
+            database.execute(f"UPDATE calls SET {changes} WHERE {condition}", values)  # noqa: S608  # COLUMNS
         return number
     with opened(path, write=True) as database:
         database.execute("BEGIN IMMEDIATE")
@@ -190,6 +181,13 @@ def rows(
     with opened(path, write=False) as database:
         found = database.execute(f"SELECT {', '.join(columns)} FROM {table} WHERE {condition}", values)  # noqa: S608  # ours
         return [tuple(os.fsdecode(cell) if isinstance(cell, bytes) else cell for cell in row) for row in found]
+
+
+def first(path: str | None, condition: str, values: tuple[Any, ...]) -> dict[str, Any]:
+    """The first row that fits an SQL condition, with its number in `id`; {} if there is none. Raises `LedgerError`."""
+    columns = ("id", *COLUMNS)
+    found = rows(path, f"{condition} LIMIT 1", values, columns)
+    return dict(zip(columns, found[0])) if found else {}
 
 
 def bound(value: Any) -> Any:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-KEYS = {"model": "model", "command": "command", "gateway": "gateway", "day": ""}
+KEYS = ("model", "command", "gateway", "day")
 FREE = ("none", "local")  # sources of a cost that is not unknown though there is no figure
 EXACT = decimal.Context(prec=120)  # digits
 # What is counted for a cost in the one pass, in 10⁻¹⁰ dollars; bounded, so that no sum overflows.
@@ -70,7 +70,7 @@ def groups(path: str | None, since: float, by: str, gateway: str | None = None) 
     found: dict[str, Sum] = {}
     with ledger.opened(path, write=False) as database:
         if by != "day":
-            _add_up(database, found, KEYS[by], f"started >= ? AND {where}", (since, *values))
+            _add_up(database, found, by, f"started >= ? AND {where}", (since, *values))
         else:
             for day, begin, end in _days(database, since):
                 span = "started >= ? AND started < ?" if end else "started >= ? AND ? IS NULL"
@@ -140,10 +140,5 @@ def _days(database: sqlite3.Connection, since: float) -> Iterator[tuple[str, flo
 
 def last(path: str | None, gateway: str | None = None) -> dict[str, Any]:
     """The call that ended last, with the row's number in `id`; {} if there is none. Raises `LedgerError`."""
-    columns = ("id", *ledger.COLUMNS)
-    where: str = "id > (SELECT max(id) - 1000 FROM calls)"
-    values: tuple[Any, ...] = ()
-    if gateway is not None:
-        where, values = "gateway = ?", (gateway,)
-    found = ledger.rows(path, f"{where} ORDER BY coalesce(ended, started) DESC, id DESC LIMIT 1", values, columns)
-    return dict(zip(columns, found[0])) if found else {}
+    where, values = ("gateway = ?", (gateway,)) if gateway else ("id > (SELECT max(id) - 1000 FROM calls)", ())
+    return ledger.first(path, f"{where} ORDER BY coalesce(ended, started) DESC, id DESC", values)

@@ -2,11 +2,14 @@
 
 import json
 import os
+import re
+import shlex
+import sys
 import unittest
 
 from alltoken_call.agent.tools import shortened
 
-from ..harness import KEY
+from ..harness import KEY, PACKAGE, PYTHON, ROOT
 from ..loop_support import DECLARATION, LoopCase, calling, saying, wanted
 
 DECLARED = json.dumps(DECLARATION)
@@ -314,6 +317,35 @@ class Calls(LoopCase):
     def test_lone_surrogates_and_nul_in_arguments_do_no_harm(self):
         told = self.result_of("cat", arguments='{"a": "\\ud800 \\u0000"}')
         self.assertEqual(json.loads(told), {"a": "\ud800 \0"})
+
+
+class Recipe(LoopCase):
+    def test_the_readmes_tool_gives_any_model_a_search(self):
+        text = (ROOT / "README.md").read_text("utf-8")
+        recipe = next(block for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL) if "# tool:" in block)
+        path = self.file("web", recipe)
+        os.chmod(path, 0o755)
+        self.script("alltoken-call", f'exec {shlex.join([*PYTHON, PACKAGE])} "$@"')
+        self.script("python3", f'exec {sys.executable} "$@"')
+
+        def step(exchange):
+            body = exchange.json
+            if body.get("enable_search"):
+                self.assertEqual(body["messages"], [{"role": "user", "content": "what's $(new)?"}])
+                return saying("a lot")(exchange)
+            last = body["messages"][-1]
+            call = calling(wanted("web", {"query": "what's $(new)?"}))
+            return (call if last["role"] == "user" else saying(f"there is {last['content']}"))(exchange)
+
+        self.answer(step)
+        more = {
+            "ALLTOKEN_API_KEY": "",
+            "ALLTOKEN_API_KEY_FILE": self.file("key", KEY),
+            "PATH": f"{self.folder}:{os.environ.get('PATH', os.defpath)}",
+        }
+        run = self.execute("chat", "--tool", path, "-m", "claude-haiku-4-5", "x", environ=more)
+        self.assertEqual((run.status, run.out), (0, b"there is a lot\n"), run.err)
+        self.assertEqual([body["model"] for body in self.bodies()].count("deepseek-v4-pro"), 1)
 
 
 class Shortened(unittest.TestCase):

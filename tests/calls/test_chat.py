@@ -285,6 +285,20 @@ class InStreamErrors(Case):
         document = self.document_of(self.chat("hi", "--json"), *FIELDS)
         self.assertEqual((document["text"], document["error"]["code"]), ("kept", "insufficient_balance"))
 
+    def test_an_error_that_is_in_no_event_counts_too_and_also_as_the_last_line_without_its_end(self):
+        inner = b'{"code":"insufficient_balance","message":"not today"}'
+        for line in (b'{"error":%s}' % inner, b"error: %s" % inner):
+            for end in (b"", b"\n", b"\n\n"):
+                for before, status, text in (
+                    (b"", ExitStatus.CREDIT, None),
+                    (event(delta("a")), ExitStatus.CUT_SHORT, "a"),
+                ):
+                    with self.subTest(line, end=end, before=before):
+                        answer, failed = take(*filter(None, (before, line + end)))
+                        self.assertEqual(
+                            (answer.text, failed.status, failed.code), (text, status, "insufficient_balance")
+                        )
+
     def test_errors_of_odd_shapes_are_failures_too(self):
         for error in ("plain words", {"message": ["x"], "code": {}}, [1], {"code": None}, 7, True):
             with self.subTest(error=error):

@@ -192,13 +192,14 @@ class Completed(TaskCase):
             b', "data": [{"r2_url": ""}]',
         ):
             with self.subTest(data=data):
-                self.fresh()
-                result = self.run_on(reply(200, b'{"status": "completed"%s}' % data))
-                self.assertQuietly(11, result)
-                self.assertIn("[error] no_image: ", result.err)
-                self.assertPlace()
-                (kept,) = self.kept()
-                self.assertIn(os.path.join(self.state, kept), result.err)
+                for word in (b"completed", b"Completed", b"succeeded", b"success"):
+                    self.fresh()
+                    result = self.run_on(reply(200, b'{"status": "%s"%s}' % (word, data)))
+                    self.assertQuietly(11, result)
+                    self.assertIn("[error] no_image: ", result.err)
+                    self.assertPlace()
+                    (kept,) = self.kept()
+                    self.assertIn(os.path.join(self.state, kept), result.err)
 
     def test_base64_garbage_and_what_is_no_image_are_status_9_and_kept(self):
         whole = entry(png())["b64_json"]
