@@ -51,7 +51,7 @@ def entry() -> None:
     _standard_first()
     status = _status()
     for stream in (sys.stdout, sys.stderr):
-        try:  # noqa: SIM105  # contextlib is for those who go on
+        try:  # noqa: SIM105  # importing contextlib costs time
             stream.flush()
         except (AttributeError, OSError, ValueError):  # None if it was closed
             pass

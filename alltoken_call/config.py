@@ -176,7 +176,7 @@ def _base_url(environ: Mapping[str, str], variable: str, default: str | None) ->
     if "@" in parts.netloc or parts.query or parts.fragment:
         raise unusable("it must not have a user, query or fragment")
     if parts.scheme == "http" and not is_loopback(parts.hostname):
-        raise unusable("http:// is for loopback only, since the key would travel in clear")
+        raise unusable("http:// is allowed for this machine only: the key would be sent unencrypted")
     return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/').removesuffix('/v1').rstrip('/')}"
 
 

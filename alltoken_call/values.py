@@ -23,8 +23,8 @@ class Repeat:
     """When the same request is sent again: after answers with `statuses`, and after a `lost` answer if that is safe.
 
     A request that never left is always repeated. `bare`: answers with these statuses and without the gateway's own
-    error count as lost, since a proxy's word says nothing of what the gateway did. `forever`: everything passing, and
-    failures with these `codes`, until the deadline; `last`: also at the deadline, in the request's grace. No attempt
+    error count as lost, since a proxy's status does not say whether the gateway acted. `forever`: everything passing,
+    and failures with these `codes`, until the deadline; `last`: also at the deadline, in the request's grace. No attempt
     starts later than `latest` seconds after the first.
     """
 
@@ -216,7 +216,7 @@ class Submitted(Event):
 
 
 class Waiting(Event):
-    """The task's status `seconds` after its submit; emitted at each poll, and more often if `live`."""
+    """The task's status `seconds` after its submit; emitted at each poll, and between polls every `tick` seconds."""
 
     def __init__(self, task_id: str, status: str, seconds: float) -> None:
         self.task_id = task_id
@@ -276,7 +276,7 @@ class Shield:
         """What must not be interrupted has begun."""
 
     def check(self) -> None:
-        """Raise `Interrupted` if a signal was held back: here is a good place."""
+        """Raise `Interrupted` if a signal was held back. Called where stopping is safe."""
 
 
 # Values

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 COST_PATIENCE = 2.0  # seconds after [DONE] in which the cost comment may come
 USAGE_PATIENCE = 10.0  # seconds after a finish reason in which usage and [DONE] may come
-KEPT = "what arrived was kept; running the command again asks, and pays, anew"
+KEPT = "what arrived was kept; a new run asks again and costs again"
 
 
 def ask(client: Client, body: dict[str, Any], command: str = "chat", earlier: Answer | None = None) -> Answer:

@@ -83,7 +83,7 @@ def answering_with_fallback(
             if plan is None:
                 plan, names = _plan(client, model, families)
                 if not plan and names:
-                    hint = f"no other model is known to be as cheap; choose one with -m: {names}"
+                    hint = f"no other model is known to cost as little; choose one with -m: {names}"
                     raise CallError.of(error, hint=hint) from None
             if not plan:
                 raise

@@ -377,7 +377,7 @@ def _take_figures(work: _Work, document: dict[str, Any]) -> None:
 
 
 def _paths(work: _Work, count: int) -> list[str]:
-    """Where `count` images go. On stdout is room for one: the others are kept in the state directory."""
+    """Where `count` images go. stdout takes one image: the others are kept in the state directory."""
     if work.target != "-":
         paths = files.numbered(work.target, max(count, work.wanted or 1))[:count]
         return [work.target, *paths[1:]] if work.saved.exact else paths

@@ -10,9 +10,9 @@ the output is checked         nothing was sent
 → poll                        the same; the task goes on at the gateway
 → the answer arrives          <state>/spool/<hash>.*.json grows; killed here: cut, `--resume` asks for an r2_url, and
                               else says that it is gone and where the piece lies (status 11)
-→ it is whole                 `--resume` makes the image from the same file and asks nobody
+→ it is whole                 `--resume` makes the image from that file without a request
 → decoded beside the target   the same, and a *.part file beside the target
-→ in place                    the same; `--resume` finds the same bytes in place, and is content
+→ in place                    the same; `--resume` finds the same bytes in place and succeeds
 → the record is finished      a spool that nobody needs
 → the spool is removed        nothing
 """

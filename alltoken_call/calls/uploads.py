@@ -48,7 +48,7 @@ def upload(client: Client, file: Upload, purpose: str) -> str:
     if url is None or upload_id is None:
         raise NetError("the gateway gave no place to upload to", "protocol", sent=True)
     if not is_allowed(url, client.gateway.root):
-        raise NetError("the gateway's upload address is not one that we open", "address")
+        raise NetError("the gateway's upload address is not https, it is not opened", "address")
     largest = answer.get("max_content_length")
     if isinstance(largest, int) and 0 < largest < len(file.data):
         raise UsageError(f"{file.path} is larger than the gateway takes ({largest:,} bytes)")

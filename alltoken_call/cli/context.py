@@ -92,7 +92,7 @@ class Signals(Shield):
         self._arriving = True
 
     def check(self) -> None:
-        """Raise `Interrupted` if a signal was held back: here is a good place."""
+        """Raise `Interrupted` if a signal was held back. Called where stopping is safe."""
         if self._pending is not None:
             self._depth = 0
             signum, self._pending = self._pending, None

@@ -217,7 +217,7 @@ class Output:
                 self._stderr = None  # status 141 says it all
                 raise CallError("", status=ExitStatus.BROKEN_PIPE, code="broken_pipe") from None
             if isinstance(error, TimeoutError):
-                message = "the time of --max-wait is over, and nobody reads our stdout"
+                message = "the time of --max-wait is over, and stdout is not being read"
                 raise CallError(message, status=ExitStatus.CUT_SHORT, code="max_wait") from None
             reason = getattr(error, "strerror", None) or "closed"
             raise OutputError(f"cannot write to stdout: {reason}") from None
@@ -307,7 +307,7 @@ class Output:
             self._emit("\n")
 
     def progress(self, text: str) -> None:
-        """The living line: replaced by the next, gone before anything else is written. Only on a terminal."""
+        """The progress line: replaced by the next, gone before anything else is written. Only on a terminal."""
         if self.lively:
             self._living = True
             self._emit(f"\r{one_line(inert(text), self._width() - 1)}\x1b[K")

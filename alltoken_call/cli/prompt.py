@@ -85,7 +85,7 @@ def _read(context: Context, output: Output, *, patient: bool = False, told: bool
         output.note("stdin", f"{len(data):,} bytes read")
     text = data.decode("utf-8", "replace")
     if "\ufffd" in text and b"\xef\xbf\xbd" not in data:
-        output.warning("stdin is not UTF-8: what could not be read was replaced")
+        output.warning("stdin is not UTF-8: invalid bytes were replaced")
     return text.removeprefix("\ufeff").rstrip("\r\n")
 
 
@@ -109,7 +109,7 @@ def _await(context: Context, output: Output, *, patient: bool) -> None:
             raise _late("stdin is still open and empty")
         raise UsageError(
             f"stdin is a pipe that stayed open and empty for {PATIENCE:.0f} s",
-            hint="write - to wait for it, or </dev/null if nothing is to come",
+            hint="use - to wait for it, or </dev/null if there is no input",
         )
 
 

@@ -89,11 +89,11 @@ def with_thread(
 ) -> Result | None:
     """What `run` returns, while no other run uses the same --thread."""
     if args.interactive and not context.can_talk():
-        raise UsageError("-i is a conversation in a terminal: stdin and stderr have to be one")
+        raise UsageError("-i needs a terminal on stdin and stderr")
     if args.interactive and args.json:
         raise UsageError("a conversation has no document: -i does not go with --json")
     if args.resume and not args.thread:
-        raise UsageError("--resume goes on with a conversation: it needs --thread FILE")
+        raise UsageError("--resume needs --thread FILE")
     if not args.thread or args.dry_run:
         return run(args, context, output)
     from ..store import locks, thread

@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "words",
         nargs="*",
         metavar="MODEL PROMPT_TOKENS COMPLETION_TOKENS",
-        help="estimate such a call (default: tell of the last recorded one)",
+        help="estimate such a call (default: show the last recorded call)",
     )
     spent = parser.add_argument_group("what was spent")
     spent.add_argument("--since", metavar="WHEN", type=_since, help="7d, 24h, 30m or 2026-11-01, in local time")
@@ -167,7 +167,7 @@ def _last(args: argparse.Namespace, context: Context, output: Output) -> Report:
     usual = context.gateway_name(None)
     row = sums.last(_path(context), chosen)
     if not row:
-        hint = "alltoken-call cost MODEL IN OUT estimates"
+        hint = "alltoken-call cost MODEL PROMPT_TOKENS COMPLETION_TOKENS estimates a call"
         raise CallError("no call is recorded yet", code="nothing_recorded", hint=hint)
     args.gateway = output.gateway = row["gateway"]
     when = dt.datetime.fromtimestamp(row["started"]).astimezone()
@@ -295,7 +295,7 @@ def _balance(args: argparse.Namespace, context: Context, output: Output) -> Repo
     request = client.dialect.balance()
     if request is None:
         hint = f"look at the web site of {client.gateway.root}"
-        raise CallError(f"{client.gateway.name} does not tell a key what is left", code="no_balance", hint=hint)
+        raise CallError(f"{client.gateway.name} has no endpoint for the balance of a key", code="no_balance", hint=hint)
     found = client.dialect.read_balance(client.get(request).document, unit_of(client))
     for label, usd in found.items():
         if usd is not None or label == "left":

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..values import Request
 
 FIELDS = ("models",)
-HELP = "list the models, or tell of one"
+HELP = "list the models, or show one"
 EXAMPLE = "alltoken-call models --filter claude -l"
 KINDS = ("chat", "image", "video")
 

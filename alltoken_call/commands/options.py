@@ -179,7 +179,7 @@ def priced_client(args: argparse.Namespace, context: Context, output: Output) ->
 
 def hint_of_words(named: str | None) -> str | None:
     """What to do if there is no such model as `named`, which was taken from the words."""
-    return f"{named!r} was taken for the model; -m ID settles it, or put the whole prompt in quotes" if named else None
+    return f"{named!r} was taken for the model; name the model with -m ID, or quote the whole prompt" if named else None
 
 
 def with_nearest(client: Client, model: str, hint: str | None) -> str | None:

@@ -48,7 +48,7 @@ def _run(args: argparse.Namespace, context: Context, output: Output) -> Result |
     for candidate in (model, *(args.fallback if isinstance(args.fallback, list) else ())):
         if family(candidate) not in dialect.searching:
             raise UsageError(
-                f"{candidate} does not search: only DeepSeek and Qwen models do, others ignore the request in silence",
+                f"{candidate} does not search: only DeepSeek and Qwen models do, other models ignore the search option",
                 hint=f"models that search: {', '.join(dialect.verified)}",
             )
         _warn(candidate, dialect, output)
@@ -78,4 +78,4 @@ def _run(args: argparse.Namespace, context: Context, output: Output) -> Result |
 
 def _warn(model: str, dialect: OpenAI, output: Output) -> None:
     if model not in dialect.verified:
-        output.warning(f"{model} is of a family that searches, but it is not known whether it does itself")
+        output.warning(f"{model}: it was not verified that this model searches")

@@ -91,7 +91,7 @@ class AllToken(OpenAI):
         return cost if free or not used(counts) else UNKNOWN
 
     def thinking(self, budget: int) -> dict[str, Any]:
-        """AllToken's own fields; a budget of 0 is none."""
+        """AllToken's own fields; with a budget of 0 no limit is sent."""
         return {"thinking": True} | ({"thinking_budget": budget} if budget else {})
 
     def search(self) -> dict[str, Any]:

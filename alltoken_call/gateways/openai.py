@@ -501,7 +501,7 @@ class OpenRouter(OpenAI):
         return Request("GET", f"{self.root}/v1/key")
 
     def read_balance(self, document: Mapping[str, Any], unit: int) -> dict[str, str | None]:  # noqa: ARG002  # dollars
-        """Dollars: the limit of the key may be null, which is none."""
+        """Dollars: the limit of the key may be null: no limit."""
         data = document.get("data")
         found = data if isinstance(data, dict) else document
         names = {"left": "limit_remaining", "used": "usage", "granted": "limit"}

@@ -46,7 +46,7 @@ class Dechunker:
                 continue
             size = line.partition(b";")[0].strip()
             if not size or len(size) > 15 or size.strip(b"0123456789abcdefABCDEF"):
-                self.fault = "a chunk's size is no hexadecimal number"
+                self.fault = "a chunk's size is not a hexadecimal number"
                 break
             self._left = int(size, 16)
             self._inside = True

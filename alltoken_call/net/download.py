@@ -88,7 +88,7 @@ def _open(url: str, transport: Transport, start: int, mark: str | None, home: st
         if not url:
             break
         keyed = False
-    raise NetError("the result's address redirects too often, or to nowhere", "redirect")
+    raise NetError("the result's address has too many redirects, or one without an address", "redirect")
 
 
 def refused(message: str, status: int) -> NetError:
@@ -116,6 +116,6 @@ def _copy(response: Response, file: BinaryIO, on_event: Callable[[Event], None],
         file.write(data)
         on_event(Downloading(file.tell(), total))
     if not response.bounded:
-        on_event(Warned("the server told no length: whether the download is whole is unknown"))
+        on_event(Warned("the server sent no length: the download may be incomplete"))
     if total is not None and file.tell() != total:
         raise NetError(f"{file.tell():,} bytes came of {total:,}", "range")

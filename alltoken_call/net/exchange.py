@@ -93,7 +93,7 @@ class Exchange:
             passing = True
         elif isinstance(error, ssl.SSLCertVerificationError):
             message, code = f"the server's certificate is not trusted: {error.verify_message}", "tls"
-            hint = "a private authority: point SSL_CERT_FILE at its certificate"
+            hint = "for a private certificate authority, set SSL_CERT_FILE to its certificate"
         elif isinstance(error, ssl.SSLError):
             message, code = f"TLS failed: {error.reason or 'handshake'}", "tls"
         elif isinstance(error, http.client.HTTPException):

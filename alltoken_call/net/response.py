@@ -28,7 +28,7 @@ class Response:
         encoding = (raw.headers["Content-Encoding"] or "identity").strip().lower()
         self._inflate: Any = None
         self._window = 47 if "gzip" in encoding else 15
-        if encoding in ("gzip", "x-gzip", "deflate"):  # not asked for, but paid for
+        if encoding in ("gzip", "x-gzip", "deflate"):  # not requested, but the answer must still be read
             self._inflate = self._inflater()
         self.packed = self._inflate is not None  # lengths and ranges count bytes that we do not see
         self.foreign = encoding if self._inflate is None and encoding != "identity" else None

@@ -208,7 +208,7 @@ def opened(path: str | None, *, write: bool) -> Any:
     import sqlite3
 
     if path is None:
-        raise LedgerError("the ledger has no place: HOME is not set")
+        raise LedgerError("the ledger has no path: HOME is not set")
     if os.path.exists(path) and not os.path.isfile(path):
         raise LedgerError(f"the ledger {path} cannot be used: it is not a regular file")
     try:

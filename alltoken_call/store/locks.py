@@ -1,4 +1,4 @@
-"""Locks of ours in the state directory: a killed run holds nobody up."""
+"""Locks of ours in the state directory: a killed run does not block others."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Held(Exception):
-    """Another run holds the lock, and does not let go in time."""
+    """Another run holds the lock, and does not release it in time."""
 
 
 @contextlib.contextmanager

@@ -100,7 +100,7 @@ class Spool:
         self.write(saved)
 
     def whole(self) -> io.FileIO | io.BytesIO:
-        """The answer has come to its end: onto the disk with it, and here it is to be read from its start, once.
+        """The answer is complete: sync it, and return it open, to be read once from its start.
 
         By its descriptor: another run that waits for the same task may have removed the file when it had its image.
         """
