@@ -8,7 +8,7 @@
 Importing this loads nothing: each name is loaded when it is first used.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["Agent", "CallError", "Event", "Tool", "ToolCall", "Unfinished", "generate_image", "generate_video"]
 
 TYPE_CHECKING = False

@@ -125,7 +125,7 @@ def _run(args: argparse.Namespace, context: Context, output: Output) -> Result |
     body: dict[str, Any] = {"model": model}
     running = loop.is_wanted(args)
     if args.tools and not running:
-        body["tools"] = loop.read_definitions(args.tools)
+        body["tools"] = loop.definitions(args)
     attached = [attachment(item) for item in args.attach]
     talking = args.interactive or not (
         args.words or args.resume or args.dry_run or args.json or not context.is_conversation()

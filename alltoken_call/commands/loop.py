@@ -63,15 +63,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def is_wanted(args: argparse.Namespace) -> bool:
     """Whether a run has tools that run, or goes on with one that had."""
-    return bool(args.tool or args.mcp or args.resume or (args.tools and _runs_something(args.tools)))
+    return bool(args.tool or args.mcp or args.resume or any("command" in item for item in definitions(args)))
 
 
-def _runs_something(path: str) -> bool:
-    return any("command" in item for item in read_definitions(path))
+def definitions(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """The definitions in the --tools file, which is read once: it may be a pipe. Raises `UsageError`."""
+    if "definitions" not in args:
+        args.definitions = _read(args.tools) if args.tools else []
+    found: list[dict[str, Any]] = args.definitions
+    return found
 
 
-def read_definitions(path: str) -> list[dict[str, Any]]:
-    """The definitions in a --tools file. Raises `UsageError`."""
+def _read(path: str) -> list[dict[str, Any]]:
     from ..store import files
     from ..wire import parse_json
 

@@ -62,7 +62,7 @@ def _run(args: argparse.Namespace, context: Context, output: Output) -> Result |
         families = dialect.searching
         return run(args, context, output, body, thread, query or None, command="search", families=families, talk=talk)
     if args.tools:
-        body["tools"] = loop.read_definitions(args.tools)
+        body["tools"] = loop.definitions(args)
     body["messages"] = [{"role": "user", "content": query}]
     answer: Answer | None = None
     try:

@@ -26,7 +26,7 @@ def find_tools(args: argparse.Namespace, environ: Mapping[str, str]) -> list[Too
 
     found: list[Tool] = [tools.declared(path, environ) for path in args.tool]
     if args.tools:
-        found += tools.defined(args.tools, loop.read_definitions(args.tools), environ)
+        found += tools.defined(args.tools, loop.definitions(args), environ)
     names = [tool.name for tool in found]
     for name in names:
         if names.count(name) > 1:

@@ -149,6 +149,16 @@ class Files(LoopCase):
         self.assertEqual(json.loads(run.out)["function"]["name"], "theirs")
         self.assertEqual(self.kept(), [])
 
+    def test_the_file_may_be_a_pipe(self):
+        self.script("x", "echo mine")
+        for command in ((), (os.path.join(self.folder, "x"),)):
+            stream, writer = self.pipe(json.dumps([self.item("it", *command)]).encode())
+            os.close(writer)
+            self.answer(calling("it"), saying("ok"))
+            run = self.chat("--tools", f"/dev/fd/{stream.fileno()}", "x")
+            self.assertQuietly(0, run)
+            self.assertEqual(self.bodies()[-1]["tools"], [self.item("it")])
+
     def test_of_both_kinds_ours_are_run_and_the_others_handed_back(self):
         self.script("x", "echo mine")
         path = self.tools(self.item("ours", "./x"), self.item("theirs"))
