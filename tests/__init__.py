@@ -6,6 +6,7 @@ import concurrent.futures
 import multiprocessing
 import os
 import unittest
+from collections.abc import Iterator
 from typing import Any
 
 _OUTCOMES = ("failures", "errors", "skipped", "expectedFailures")  # lists of (test, text)
@@ -13,10 +14,10 @@ _OUTCOMES = ("failures", "errors", "skipped", "expectedFailures")  # lists of (t
 _SLOW = (
     "test_faults",
     "test_mcp",
-    "test_ledger",
     "test_deadlines",
+    "test_ledger",
     "test_connection",
-    "test_agent",
+    "test_loop",
     "test_once",
     "test_tasks",
     "test_money",
@@ -76,13 +77,16 @@ class _Parallel(unittest.TestSuite):
 
 def _rank(module: Any) -> tuple[int, int]:
     """Where a module's suite stands in the order in which they begin."""
-    test = module
-    while not isinstance(test, unittest.TestCase):
-        test = next(iter(test), None)
-        if test is None:
-            return len(_SLOW), 0
-    name = type(test).__module__.rpartition(".")[2]
+    name = next((type(test).__module__.rpartition(".")[2] for test in _tests(module)), "")
     return _SLOW.index(name) if name in _SLOW else len(_SLOW), -module.countTestCases()
+
+
+def _tests(suite: Any) -> Iterator[unittest.TestCase]:
+    for part in suite:
+        if isinstance(part, unittest.TestCase):
+            yield part
+        else:
+            yield from _tests(part)
 
 
 def _run(number: int) -> tuple[int, dict[str, list[tuple[str, str]]]]:

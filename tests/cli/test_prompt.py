@@ -184,7 +184,7 @@ class Assembling(Stdin):
 
     def test_what_is_not_utf_8_is_replaced_and_told(self):
         self.assertEqual(self.assemble(["-"], self.pipe(b"a\xffb")), "a\ufffdb")
-        self.assertEqual(self.said, "[warning] stdin is not UTF-8: what could not be read was replaced\n")
+        self.assertEqual(self.said, "[warning] stdin is not UTF-8: invalid bytes were replaced\n")
 
     def test_a_replacement_character_in_the_input_is_not_a_cause_for_a_warning(self):
         self.assertEqual(self.assemble(["-"], self.pipe("a\ufffdb".encode())), "a\ufffdb")
@@ -243,7 +243,7 @@ class Waiting(Stdin):
             with self.subTest(words), mock.patch.object(prompt, "_ready", return_value=False) as ready:
                 with self.assertRaisesRegex(UsageError, "stayed open and empty for 10 s") as caught:
                     self.assemble(words, self.pipe(stays_open=True))
-                self.assertIn("write - to wait for it, or </dev/null", caught.exception.hint)
+                self.assertIn("use - to wait for it, or </dev/null", caught.exception.hint)
                 self.assertAlmostEqual(sum(call.args[1] for call in ready.call_args_list), 10)
 
     def test_a_dash_and_a_person_have_all_the_time_until_the_deadline(self):

@@ -275,7 +275,7 @@ class Fallback(SearchCase):
             with self.subTest(argv):
                 result = self.search(*argv, "q")
                 self.assertQuietly(0, result)
-                self.assertRegex(result.err, r"(?m)^\[warning\] qwen3-coder-next ")
+                self.assertRegex(result.err, r"(?m)^\[warning\] qwen3-coder-next: ")
 
     def test_none_means_none(self):
         self.serve_only("deepseek-v3.2")

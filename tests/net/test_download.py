@@ -66,7 +66,7 @@ class Downloads(TaskCase):
     def test_where_no_length_was_told_a_cut_looks_like_the_end_and_is_warned_of(self):
         self.run_on(send(DATA, length="none"))
         self.assertWhole()
-        self.assertIn("[warning] the server told no length", self.result.err)
+        self.assertIn("[warning] the server sent no length", self.result.err)
 
     def test_a_file_is_put_in_place_whole_and_the_key_stays_at_home(self):
         self.run_on(ranged())
