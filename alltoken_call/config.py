@@ -23,6 +23,12 @@ KNOWN = {
     "llamacpp": ("http://localhost:8080", "openai", True),
     "lmstudio": ("http://localhost:1234", "openai", True),
 }
+DEFAULTS = {  # AllToken's models to use if neither the command line nor the environment names one
+    "chat": "gpt-5.4-mini",
+    "image": "gpt-image-2",
+    "video": "seedance-1.5-pro",
+    "search": "deepseek-v4-pro",
+}
 LARGEST_KEY_FILE = 1 << 16  # bytes
 KEY_PATIENCE = 5.0  # seconds that a pipe may take to bring the key
 
@@ -181,8 +187,10 @@ def _base_url(environ: Mapping[str, str], variable: str, default: str | None) ->
 
 
 def default_model(environ: Mapping[str, str], gateway: Gateway, command: str) -> str | None:
-    """The model that the environment names for a command at a gateway; None if it names none."""
-    return environ.get(f"{gateway.prefix}{command.upper()}_MODEL", "").strip() or None
+    """The model that the environment names for a command at a gateway, or else AllToken's own; None for another
+    gateway, whose models are not known."""
+    named = environ.get(f"{gateway.prefix}{command.upper()}_MODEL", "").strip()
+    return named or (DEFAULTS.get(command) if gateway.home else None)
 
 
 def state_dir(environ: Mapping[str, str]) -> str | None:

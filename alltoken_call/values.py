@@ -11,6 +11,7 @@ import math
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
+    from decimal import Decimal
     from typing import Any
 
 
@@ -368,6 +369,7 @@ class Pending(Result):
         self.target = target
         self.submitted = submitted
         self.resumable = False
+        self.calls: Decimal | int | None = None  # what a price per call is multiplied with, as the submit has told
         self.exact = False  # the first result goes to the target itself, however many come (--once)
         self.files: list[str] = []
 

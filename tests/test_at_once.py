@@ -485,19 +485,42 @@ class Unplaced(AtOnce):
         self.assertResumed()
 
     def test_what_is_there_already_is_not_in_the_way(self):
-        self.addressed(MAKE, reply(404, b""), normal, count=2)
-        result = self.call(*WAN, "-n", "2")
-        self.assertQuietly(1, result)
+        self.addressed(MAKE, reply(503, b""), count=2)
+        result = self.call(*WAN, "-n", "2", "--max-wait", "30")
+        self.assertQuietly(8, result)
         self.assertOffered(result)
         self.assertPlace("x-1.png")
+        self.addressed(MAKE, normal, count=2)
         self.relay.requests.clear()
         self.assertQuietly(0, self.image("--resume"))
         self.assertEqual(self.posts(), 0)
         self.assertPlace("x-1.png", "x-2.png")
 
+    def test_an_address_where_nothing_is_any_more_is_status_11_and_nothing_is_left(self):
+        for argv, request in PATHS:
+            for http in (404, 403, 410):
+                with self.subTest(http, request=request):
+                    self.fresh()
+                    self.addressed(request, reply(http, b""))
+                    result = self.call(*argv, "--json")
+                    self.assertQuietly(11, result)
+                    self.assertEqual((self.state_of(), result.document["resume"]), (("gone", 11), None))
+                    self.assertNotIn("--resume", result.err)
+                    self.assertNotEqual(self.cost()[1], "none")
+                    self.assertNothingLeft()
+
+    def test_the_images_that_are_still_there_are_saved(self):
+        self.addressed(MAKE, normal, count=3)
+        self.relay.on("GET /cdn/0.png", reply(404, b""))
+        result = self.call(*WAN, "-n", "3")
+        self.assertQuietly(11, result)
+        self.assertPlace("x-2.png", "x-3.png")
+        self.assertNothingLeft()
+
     def test_another_place_may_be_named(self):
-        self.addressed(MAKE, reply(404, b""), normal)
-        self.assertQuietly(1, self.call(*WAN))
+        self.addressed(MAKE, reply(503, b""))
+        self.assertQuietly(8, self.call(*WAN, "--max-wait", "30"))
+        self.addressed(MAKE, normal)
         self.assertQuietly(0, self.image("--resume", "-o", "y.png"))
         self.assertPlace("y.png")
 

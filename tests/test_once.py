@@ -84,7 +84,7 @@ class Existing(OnceCase):
             document = self.once(command, name, "--dry-run").document
             self.assertEqual(document["method"], "POST")
             self.file(os.path.join("place", name), b"x")
-            self.assertEqual(self.once(command, name, "--dry-run").document["method"], None)
+            self.assertEqual(self.once(command, name, "--dry-run").document, document)
         self.assertEqual(self.gateway.requests, [])
 
     def test_two_files_are_two(self):
@@ -166,6 +166,35 @@ class Again(OnceCase):
     def test_a_task_that_was_left_by_detach_is_resumed_under_any_name_of_its_place(self):
         self.assertQuietly(0, self.image("x", "--detach", "-o", os.path.join(self.place, "x.png")))
         self.assertMade(self.once("image", "./x.png"), "image", "x.png")
+
+    def test_a_resumed_run_prints_the_path_as_it_was_given(self):
+        for command, name, _, _ in COMMANDS:
+            with self.subTest(command):
+                self.fresh()
+                self.assertQuietly(0, self.call(command, "x", "--detach", "-o", os.path.abspath(name)))
+                result = self.once(command, name)
+                self.assertQuietly(0, result)
+                self.assertEqual((result.out, self.submits()), (f"{name}\n".encode(), 1))
+
+    def test_the_way_to_the_place_may_lead_over_a_link(self):
+        linked = os.path.join(self.folder, "linked")
+        os.symlink(self.place, linked)
+        for command, name, submit, _ in COMMANDS:
+            for first, second in ((name, os.path.join(linked, name)), (os.path.join(linked, name), name)):
+                with self.subTest(command, first=first):
+                    self.fresh()
+                    self.assertQuietly(0, self.call(command, "x", "--detach", "-o", first))
+                    result = self.once(command, second)
+                    self.assertQuietly(0, result)
+                    self.assertEqual((result.out, self.submits()), (f"{second}\n".encode(), 1))
+                    self.assertHolds(name, self.content(command))
+                    self.fresh()
+                    self.gateway.on(submit, lost(raw(b"")))
+                    self.assertQuietly(12, self.once(command, first))
+                    self.gateway.requests.clear()
+                    self.assertQuietly(12, self.once(command, second))
+                    self.assertEqual(self.gateway.requests, [])
+                    self.gateway.on(submit, normal)
 
     def test_a_signal_leaves_a_task_that_is_resumed(self):
         for signum, status in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
@@ -386,6 +415,92 @@ class Killed(OnceCase):
                 self.follow(command, name, "doubts", 1)
 
 
+@unittest.skipUnless(hasattr(signal, "SIGKILL"), "kill -9")
+class WithoutAnId(OnceCase):
+    """`--resume` without an id, and runs that have died, or still wait, between their submit and its id."""
+
+    def killed(self, command: str, submit: str, *argv: str) -> None:
+        seen = threading.Event()
+        self.gateway.on(submit, held(seen))
+        self.kill(command, "x", *argv, seen=seen)
+        self.gateway.on(submit, normal)
+        self.gateway.requests.clear()
+
+    def test_a_run_that_died_is_status_12_once_and_its_file_is_not_made_for_30_minutes(self):
+        for command, name, submit, _ in COMMANDS:
+            with self.subTest(command):
+                self.fresh()
+                self.clock.ahead = 0.0
+                self.killed(command, submit, "--once", "-o", name)
+                shown = self.call(command, "--resume", "--dry-run").document
+                self.assertEqual(shown["method"], None)
+                result = self.call(command, "--resume")
+                self.assertQuietly(12, result)
+                self.assertIn("may be billed", result.err)
+                self.assertNotIn("--resume", result.err)
+                again = self.call(command, "--resume")
+                self.assertQuietly(1, again)
+                self.assertIn("nothing_to_resume", again.err)
+                for minutes in (0, 29):
+                    self.clock.ahead = minutes * 60.0
+                    self.assertQuietly(12, self.once(command, name))
+                self.assertEqual(self.gateway.requests, [])
+                self.clock.ahead = HALF_AN_HOUR + 60.0
+                self.assertMade(self.once(command, name), command, name)
+
+    def test_an_older_task_that_has_an_id_comes_first(self):
+        for command, name, submit, _ in COMMANDS:
+            with self.subTest(command):
+                self.fresh()
+                self.assertQuietly(0, self.call(command, "x", "--detach", "-o", f"old-{name}"))
+                self.killed(command, submit, "--once", "-o", name)
+                self.assertQuietly(0, self.call(command, "--resume"))
+                self.assertPlace(f"old-{name}")
+                self.assertQuietly(12, self.call(command, "--resume"))
+                self.assertQuietly(1, self.call(command, "--resume"))
+
+    def test_a_run_that_lives_is_left_alone(self):
+        for command, name, submit, _ in COMMANDS:
+            for argv, environ in ((("--once",), {}), ((), {"ALLTOKEN_BUDGET": "5/day"})):
+                with self.subTest(command, argv=argv):
+                    self.fresh()
+                    seen, go = threading.Event(), threading.Event()
+                    self.gateway.on(submit, held(seen, go, normal))
+                    self.environ.update(environ)
+                    run = self.spawn(command, "x", *argv, "-o", name)
+                    self.assertTrue(seen.wait(PATIENCE))
+                    before = len(self.gateway.requests)
+                    result = self.call(command, "--resume")
+                    self.assertQuietly(8, result)
+                    self.assertEqual(len(self.gateway.requests), before)
+                    go.set()
+                    err = run.communicate(timeout=PATIENCE)[1]
+                    self.assertEqual(run.returncode, 0, err)
+                    self.assertHolds(name, self.content(command))
+                    self.assertQuietly(1, self.call(command, "--resume"))
+                    self.environ.pop("ALLTOKEN_BUDGET", None)
+                    self.gateway.on(submit, normal)
+
+    def test_a_signal_right_after_the_submit_leaves_the_task_on_the_last_line(self):
+        for command, places in (
+            (
+                "image",
+                (("calls.tasks:submit", "after"), ("calls.image:_collect", "before"), ("calls.image:Spool", "after")),
+            ),
+            ("video", (("calls.tasks:submit", "after"), ("calls.video:collect", "before"))),
+        ):
+            for where, moment in places:
+                for quiet in ((), ("-q",)):
+                    with self.subTest(command, where=where, quiet=quiet):
+                        self.fresh()
+                        result = self.die(where, moment, command, "x", "-o", "x.out", *quiet, signum=signal.SIGINT)
+                        self.assertEqual(result.status, 130, result.err)
+                        self.assertResumable(result, command, IGEN if command == "image" else VGEN)
+                        self.assertEqual("[cost]" in result.err, not quiet)
+                        self.assertQuietly(0, self.call(command, "--resume"))
+                        self.assertEqual(self.submits(), 1)
+
+
 class AtOnce(RelayCase, OnceCase):
     """Images that come in the answer to their request."""
 
@@ -401,6 +516,23 @@ class AtOnce(RelayCase, OnceCase):
         self.assertQuietly(0, self.call(*self.ARGV))
         self.assertEqual(self.posts(), 1)
         self.assertThereNow()
+
+    def test_where_the_address_is_gone_the_next_run_makes_it_anew(self):
+        for status in (404, 403, 410):
+            with self.subTest(status):
+                before = self.posts()
+                address = f"{self.relay.url}/cdn/gone-{status}.png"
+                self.relay.on(MAKE, reply(200, {"data": [{"url": address}]}), normal)
+                self.relay.on(f"GET /cdn/gone-{status}.png", reply(status, b""))
+                result = self.call(*self.ARGV)
+                self.assertQuietly(11, result)
+                self.assertNotIn("--resume", result.err)
+                self.assertIn("new image", result.err)
+                self.assertQuietly(1, self.image("--resume"))
+                self.assertQuietly(0, self.call(*self.ARGV))
+                self.assertEqual(self.posts(), before + 2)
+                self.assertThereNow()
+                os.unlink("x.png")
 
     def test_two_at_one_moment(self):
         self.relay.work = 0.3

@@ -39,8 +39,6 @@ def pending(descriptor: int) -> int:
 class Begun(Case):
     """A process whose first delta has come, and whose gateway waits for `go`."""
 
-    forked = False
-
     def begin(self, *argv: str, **options):
         self.go = threading.Event()
 
@@ -110,8 +108,6 @@ class Early(Case):
 
 
 class Streams(Case):
-    forked = False
-
     def test_a_full_stdout_is_status_13_said_once(self):
         for argv in (["chat", "hi"], ["chat", "hi", "--json"], ["--version"], ["--help"]):
             with self.subTest(argv), open("/dev/full", "wb") as full:

@@ -12,9 +12,10 @@ import queue
 import signal
 import threading
 
-from ..errors import CallError, Interrupted, NetError
+from .. import config
+from ..errors import CallError, Interrupted
 from ..net.clock import Clock
-from ..values import Shield, Waiting
+from ..values import Clip, Saved, Shield, Waiting
 from . import settings
 
 TYPE_CHECKING = False
@@ -122,9 +123,12 @@ class Job:
             shield=self._halt,
         )
         try:
-            self.client.settle(buying=True)
-        except NetError as error:
-            raise CallError.of(error) from None
+            kind = {"image": Saved, "video": Clip}[command]
+            named = (model or "").strip() or config.default_model(environ, self.client.gateway, command)
+            self.client.settle(kind(named, target=None, submitted=self.client.clock.started))
+        except CallError as error:
+            self._record_failed(error)
+            raise
         self.model = settings.model_of(self.client, environ, command, model)
 
     def _heard(self, event: Event) -> None:
@@ -166,8 +170,12 @@ class Job:
         try:
             value = make()
         except CallError as error:
-            if error.partial is not None and error.partial.tried:
-                client.record(error.partial, ended=client.clock.now(), exit_status=int(error.status))
+            self._record_failed(error)
             raise
         client.record(value, ended=client.clock.now(), exit_status=0)
         return value
+
+    def _record_failed(self, error: CallError) -> None:
+        """Finish the row of a call that failed, if it has tried to reach the gateway."""
+        if error.partial is not None and error.partial.tried:
+            self.client.record(error.partial, ended=self.client.clock.now(), exit_status=int(error.status))

@@ -58,7 +58,7 @@ def client_of(
         key=config.api_key(environ, gateway),
         clock=clock,
         on_event=on_event,
-        ledger=Ledger(config.ledger_path(environ), lambda _: None, off=off),
+        ledger=Ledger(config.ledger_path(environ), lambda _: None, off=off, left=clock.left),
         budget=environ.get("ALLTOKEN_BUDGET", ""),
         shield=shield,
         state=config.state_dir(environ),
@@ -69,7 +69,7 @@ def client_of(
 
 def model_of(client: Client, environ: Mapping[str, str], command: str, *named: str | None) -> str:
     """The model to ask: the first that is named, the environment's, or the gateway's default."""
-    names = (*named, config.default_model(environ, client.gateway, command), client.dialect.defaults.get(command))
+    names = (*named, config.default_model(environ, client.gateway, command))
     found = next((name.strip() for name in names if name and name.strip()), None)
     if found is None:
         hint = f"model=…, or {client.gateway.prefix}{command.upper()}_MODEL"

@@ -212,8 +212,9 @@ class _Reading:
             self._event(text)
         elif kind == sse.COMMENT:
             text = text.strip()
-            figures = object_of(text) if text.startswith("{") else {}  # anything else keeps the connection alive
-            if figures and (cost := self._client.dialect.comment_cost(figures)):
+            # Any other comment keeps the connection alive, and so does one before [DONE].
+            figures = object_of(text) if self._done and text.startswith("{") else {}
+            if figures and (cost := self._client.dialect.comment_cost(figures, self._answer.usage)):
                 self._answer.cost, self._settled = cost, True
         else:  # an error that a relay writes into the stream as it is
             frame = object_of(text)

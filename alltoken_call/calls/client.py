@@ -11,12 +11,13 @@ from ..net import retry
 from ..net.clock import Clock
 from ..net.transport import Transport
 from ..text import one_line, redacted
-from ..values import LOCAL, NOTHING, UNKNOWN, Cost, Note, Pending, Shield, Trace, Warned
+from ..values import LOCAL, NOTHING, UNKNOWN, Cost, Note, Pending, Repeat, Shield, Trace, Warned
 from ..wire import object_of, tokens
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from decimal import Decimal
     from typing import Any, TypeVar
 
     from ..config import Gateway
@@ -140,7 +141,8 @@ class Client:
 
     def check_root(self, response: Response, data: bytes) -> None:
         """Raise `NetError` if an answer, of which `data` is the beginning, is a web page: then no API is there."""
-        if self.dialect.html_is_a_wrong_root and data.lstrip().startswith(b"<"):
+        wrong = response.status == 404 or self.dialect.page_is_a_wrong_root
+        if wrong and data.lstrip().startswith(b"<"):
             raise NetError(
                 f"a web page answers there ({response.status}), not an API",
                 "protocol",
@@ -158,19 +160,32 @@ class Client:
         if self.ledger is not None:
             self.ledger.remember(self.gateway.root, self.dialect.name)
 
-    def settle(self, *, buying: bool = False) -> None:
+    def settle(self, pending: Pending | None = None) -> None:
         """Find out the dialect, with one request, if it is not known yet.
 
-        `buying`: the budget is asked before. Raises `NetError` if nobody answers, and as `admit`.
+        `pending` is what it is needed for: a task to go on with, or else what is to be bought, for which the budget is
+        asked before. If nobody answers, `CallError` is raised with that value, or `NetError` if there is none; raises
+        as `admit`, too.
         """
-        if not self._settled:
-            if buying and (limited := self._limit()) is not None:
-                limited[0].check(limited[1], self.clock.now())
-            try:
-                self.once(self.dialect.model_lists("chat")[0]).close()
-            except NetError as error:
-                if error.http is None and error.code != "redirect":
-                    raise
+        if self._settled:
+            return
+        new = pending is not None and pending.task_id is None
+        if new and (limited := self._limit()) is not None:
+            limited[0].check(limited[1], self.clock.now(), limited[2])
+        request = self.dialect.model_lists("chat")[0].but(repeat=Repeat())
+        try:
+            self.open(request).close()
+        except (NetError, Interrupted) as error:
+            if isinstance(error, NetError) and (error.http is not None or error.code == "redirect"):
+                return
+            if pending is None:
+                raise
+            pending.tried = True
+            if new:
+                pending.status, pending.cost = "refused", NOTHING  # a list of models costs nothing
+            elif isinstance(error, NetError):
+                raise self.ended(error, pending, status=status_of_wait(error)) from None
+            raise self.ended(error, pending) from None
 
     def complete(self, body: Mapping[str, Any]) -> Response:
         """The 2xx answer to a completion, unread. A field that the server refuses is left out, once for each."""
@@ -272,9 +287,9 @@ class Client:
                 self._prices[model] = found
         return self._prices.get(model)
 
-    def estimate(self, result: Result, count: int = 1, within: float = 5.0) -> Cost | None:
-        """What a result costs by the gateway's prices, for the tokens that it used or for `count` calls; exact, with
-        at least ten places. None if that cannot be known."""
+    def estimate(self, result: Result, count: Decimal | int | None = 1, within: float = 5.0) -> Cost | None:
+        """What a result costs by the gateway's prices, for the tokens that it used or for `count` calls, None if that
+        is not known; exact, with at least ten places. None if that cannot be known."""
         found = self.learn_prices(result.model, within)
         usd = found.estimate(result.usage or {}, count) if found else None
         if usd is None:
@@ -296,7 +311,7 @@ class Client:
         if limited is not None:
             row = self._row(result) | {"command": command} | fields
             result.tried = False  # a run that is refused leaves no row
-            result.row = limited[0].admit(limited[1], row, self.clock.now(), self._warn_of_unknown)
+            result.row = limited[0].admit(limited[1], row, self.clock.now(), self._warn_of_unknown, limited[2])
             result.tried = True
         elif first or needed:
             self.record(result, command=command, **fields)
@@ -304,17 +319,18 @@ class Client:
             result.tried = False
             raise UsageError("the ledger cannot be used, and --once needs it: nothing was sent", code="no_ledger")
 
-    def _limit(self) -> tuple[Budget, str] | None:
-        """The budget, if there is one that counts here, and the ledger's path. Raises `UsageError`."""
+    def _limit(self) -> tuple[Budget, str, float] | None:
+        """The budget, if there is one that counts here, the ledger's path, and how many seconds to wait for others
+        there. Raises `UsageError`."""
         if not self.budget.strip() or self.gateway.local:
             return None
         from ..store import budget
 
         limit = budget.parse(self.budget)
-        path = self.ledger.path if self.ledger and self.ledger.works else None
-        if path is None:
+        book = self.ledger
+        if book is None or book.path is None or not book.works:
             raise UsageError("ALLTOKEN_BUDGET is set, and there is no ledger to tell what was spent", code="no_ledger")
-        return limit, path
+        return limit, book.path, book.patience()
 
     def _warn_of_unknown(self, text: str) -> None:
         """Warn of calls of unknown cost that the budget counts, once a run."""

@@ -12,7 +12,7 @@ from ..errors import CallError, ExitStatus, Interrupted, NetError, OutputError
 from ..gateways.pictures import ONCE
 from ..net import retry
 from ..net.download import download
-from ..store import files, locks
+from ..store import files
 from ..store.spool import BESIDE, LARGEST, Part, Spool, extract, name_of, open_left
 from ..values import UNKNOWN, Note, Piped, Saved, Stored, Warned
 from ..wire import object_of, text_of
@@ -58,13 +58,18 @@ def make_image(
     saved = Saved(picture.model, target=target, submitted=client.clock.started)
     saved.exact = once
     saved.status = "processing" if client.dialect.at_once else "submitting"
-    client.admit(saved, "image", first=client.dialect.at_once, needed=once, output=tasks.place_of(saved))
-    uploads = tasks.upload(client, client.dialect.image_uploads(picture), saved)
-    request = client.dialect.image(picture, key=os.urandom(16).hex(), uploads=uploads)
-    if client.dialect.at_once:
-        return _make_at_once(client, request, saved, force=force, wanted=wanted)
-    tasks.submit(client, request, saved)
-    return saved if detach else collect(client, saved, force=force, wanted=wanted)
+    try:
+        with client.shield.held():
+            client.admit(saved, "image", first=client.dialect.at_once, needed=once, output=tasks.place_of(saved))
+        with tasks.alive(client, saved):
+            uploads = tasks.upload(client, client.dialect.image_uploads(picture), saved)
+            request = client.dialect.image(picture, key=os.urandom(16).hex(), uploads=uploads)
+            if client.dialect.at_once:
+                return _make_at_once(client, request, saved, force=force, wanted=wanted)
+            tasks.submit(client, request, saved)
+        return saved if detach else collect(client, saved, force=force, wanted=wanted)
+    except Interrupted as signal:  # between the steps, which see to it themselves
+        raise tasks.stopped(client, signal, saved) from None
 
 
 def _make_at_once(client: Client, request: Request, saved: Saved, *, force: bool, wanted: int) -> Saved:
@@ -72,16 +77,15 @@ def _make_at_once(client: Client, request: Request, saved: Saved, *, force: bool
 
     The row is in the ledger before the request leaves, and a lock says that this run is alive.
     """
-    with _alive(client, saved):
-        work = _Work(client, saved, wanted, force=force)
-        try:
-            with client.shield.held(tasks.GRACE):
-                _ask(work, request)
-            return _finish(work)
-        except (NetError, CallError, Interrupted) as error:
-            raise _ended_at_once(work, error) from None
-        finally:
-            work.forget()
+    work = _Work(client, saved, wanted, force=force)
+    try:
+        with client.shield.held(tasks.GRACE):
+            _ask(work, request)
+        return _finish(work)
+    except (NetError, CallError, Interrupted) as error:
+        raise _ended_at_once(work, error) from None
+    finally:
+        work.forget()
 
 
 def _ask(work: _Work, request: Request) -> None:
@@ -144,37 +148,21 @@ def _ended_at_once(work: _Work, error: NetError | CallError | Interrupted) -> Ca
     return CallError.of(end, status=error.status) if isinstance(error, NetError) else end
 
 
-@contextlib.contextmanager
-def _alive(client: Client, saved: Saved) -> Iterator[None]:
-    """Hold the lock of a row while its run lives. Raises `Held` if another run does."""
-    folder = client.state and os.path.join(client.state, "locks")
-    with locks.held(folder, f"row-{saved.row}", brief=True) if folder and saved.row else contextlib.nullcontext():
-        yield
-
-
 def collect_at_once(client: Client, saved: Saved, *, force: bool = False) -> Saved:
-    """Take up an image that was to come at once, from what a killed run has left on disk; nobody is asked.
+    """Take up an image without a task id, from what a killed run has left on disk; nobody is asked.
 
     Raises `CallError`: with status 8 if its run is still alive, 12 if nothing is left.
     """
-    try:
-        with _alive(client, saved):
-            work = _Work(client, saved, None, force=force)
-            try:
-                if _from_an_earlier_run(work):
-                    return _finish(work)
-                saved.status, saved.resumable = "unknown", False
-                tasks.record(client, saved)
-                message = "the run that asked for this image was killed before it came, and it may be billed"
-                raise CallError(message, status=ExitStatus.UNKNOWN, code="unknown_outcome", hint=client.dialect.doubt)
-            except (NetError, CallError, Interrupted) as error:
-                raise _ended(work, error) from None
-            finally:
-                work.forget()
-    except locks.Held:
-        saved.tried = False  # the row is the other run's
-        message = "the run that asks for this image is still waiting for it"
-        raise CallError(message, status=ExitStatus.PENDING, code="pending", partial=saved) from None
+    with tasks.orphaned(client, saved):
+        work = _Work(client, saved, None, force=force)
+        try:
+            if _from_an_earlier_run(work):
+                return _finish(work)
+            raise tasks.close(client, saved)
+        except (NetError, CallError, Interrupted) as error:
+            raise _ended(work, error) from None
+        finally:
+            work.forget()
 
 
 def collect(client: Client, saved: Saved, *, force: bool = False, wanted: int | None = None) -> Saved:
@@ -182,6 +170,13 @@ def collect(client: Client, saved: Saved, *, force: bool = False, wanted: int | 
 
     `wanted` is how many images were asked for, None if that is not known. Raises as `make_image`.
     """
+    try:
+        return _collect(client, saved, wanted, force=force)
+    except Interrupted as signal:  # before there was any work
+        raise client.ended(signal, saved) from None
+
+
+def _collect(client: Client, saved: Saved, wanted: int | None, *, force: bool) -> Saved:
     work = _Work(client, saved, wanted, force=force)
     try:
         if not _from_an_earlier_run(work):
@@ -337,7 +332,13 @@ def _somewhere(work: _Work, path: str, fill: Callable[[str], T]) -> T:
     """What `fill` returns for the first place that takes its bytes: beside `path`, in the state directory, or in the
     temporary one. Raises `OutputError` if none does."""
     work.misplaced = None
-    for place in (path, os.path.join(work.kept, "image"), os.path.join(files.temporary(), "image")):
+
+    def places() -> Iterator[str]:
+        yield path
+        yield os.path.join(work.kept, "image")
+        yield os.path.join(files.temporary(), "image")
+
+    for place in places():
         if place != "-":
             try:
                 return fill(os.path.realpath(place))
@@ -359,7 +360,7 @@ def _save(work: _Work, document: dict[str, Any]) -> None:
         part, url = parts.pop(entry["b64_json"] or "", None), entry["url"]
         if part is not None and part.sound:
             work.parts.remove(part)  # from here on it is the user's
-            _place(work, part.path, path, part.size, only=not url)
+            _place(work, part.path, path, part.size, part.head, only=not url)
         elif url is not None:
             work.copies.append((path, url))
         elif part is not None:
@@ -387,8 +388,9 @@ def _paths(work: _Work, count: int) -> list[str]:
     return ["-", *others][:count]
 
 
-def _place(work: _Work, part: str, path: str, size: int, *, only: bool) -> None:
-    """Make a part the file at `path`, or hand it over for stdout; if that fails, keep it and note the trouble."""
+def _place(work: _Work, part: str, path: str, size: int, head: bytes, *, only: bool) -> None:
+    """Make a part, which begins with `head`, the file at `path`, or hand it over for stdout; if that fails, keep it and
+    note the trouble."""
     client, saved = work.client, work.saved
     try:
         if path == "-":
@@ -407,6 +409,8 @@ def _place(work: _Work, part: str, path: str, size: int, *, only: bool) -> None:
             )
     saved.files.append(path)
     client.emit(Stored(path, size, only=only))
+    if (found := files.media_type(head)) and files.ends_otherwise(path, found):
+        client.emit(Warned(f"{path} holds another format than its name says: {found}"))
 
 
 def _hand_over(work: _Work, part: str) -> None:
@@ -455,9 +459,9 @@ def _fetch_copy(work: _Work, path: str, url: str) -> None:
 
     part, size = _somewhere(work, path, fill)
     with open(part, "rb") as file:
-        sound = files.is_image(file.read(16))
-    if sound:
-        _place(work, part, path, size, only=False)
+        head = file.read(16)
+    if files.is_image(head):
+        _place(work, part, path, size, head, only=False)
     else:
         files.discard(part)
         work.troubles.append(_not_an_image("what the result's address holds is not an image"))
@@ -465,10 +469,16 @@ def _fetch_copy(work: _Work, path: str, url: str) -> None:
 
 def _finish(work: _Work) -> Saved:
     """Download what is still to come, finish the record, remove the spool. Raises the first of the troubles."""
-    for path, url in work.copies:
-        _fetch_copy(work, path, url)
     saved, troubles = work.saved, work.troubles
-    saved.resumable, saved.status = False, "completed"
+    for path, url in work.copies:
+        try:
+            _fetch_copy(work, path, url)
+        except NetError as error:
+            if saved.task_id is not None or not _is_gone(error):
+                raise
+            troubles.append(_lost(error))
+    saved.resumable = False
+    saved.status = "gone" if troubles and all(trouble.http for trouble in troubles) and not saved.files else "completed"
     if saved.cost is UNKNOWN:
         within = SOON if work.asked else 0.0  # from a spool, nobody is asked
         saved.cost = work.client.estimate(saved, work.wanted or 1, within) or saved.cost
@@ -499,6 +509,17 @@ def _ended(work: _Work, error: NetError | CallError | Interrupted) -> CallError:
     if work.spool.left:
         told += "; if another run is still receiving it, wait for that one"
     return CallError.of(end, hint="; ".join(filter(None, [told, end.hint])))
+
+
+def _is_gone(error: NetError) -> bool:
+    """Whether the server of an image's address has refused it for good."""
+    return error.http is not None and 400 <= error.http < 500 and not error.passing
+
+
+def _lost(error: NetError) -> CallError:
+    """The trouble with an image at whose address nothing is, and for which no task can be asked."""
+    hint = "its address may have expired, and there is no other copy: a new run makes a new image, and pays for it"
+    return CallError.of(error, status=ExitStatus.GONE, hint=hint)
 
 
 def _not_an_image(message: str) -> CallError:

@@ -39,27 +39,30 @@ def once(
         with locks.held(folder, f"once {os.path.realpath(path)}", client.clock.left, client.clock.sleep):
             if os.path.lexists(path):
                 return None
-            if row := _row(book.path, command, path, _UNFINISHED):
+            if row := _row(book, command, path, _UNFINISHED):
                 return resume(row)
-            _check_doubts(client, book.path, command, path)
+            _check_doubts(client, book, command, path)
             return make()
     except locks.Held:
         message = f"the time of --max-wait is over, and another run is still making {target}"
         raise CallError(message, code="pending", status=ExitStatus.PENDING) from None
 
 
-def _row(path: str | None, command: str, output: str, condition: str) -> dict[str, Any]:
-    """The newest row of a command for an output that fits a condition; {} if there is none. Raises `UsageError`."""
-    where = f"command = ? AND output = ? AND {condition} ORDER BY id DESC"
+def _row(book: ledger.Ledger, command: str, output: str, condition: str) -> dict[str, Any]:
+    """The newest row of a command that fits a condition, and whose output is the same file as `output`, whatever links
+    lead there; {} if there is none. Raises `UsageError`."""
+    where = f"command = ? AND output NOT IN ('', '-') AND {condition} ORDER BY id DESC"
     try:
-        return ledger.first(path, where, (command, ledger.bound(output)))
+        found = ledger.numbered(book.path, where, (command,), book.patience())
     except ledger.LedgerError as error:
         raise UsageError(f"--once needs the ledger, and {error}") from None
+    real = os.path.realpath(output)
+    return next((row for row in found if row["output"] == output or os.path.realpath(row["output"]) == real), {})
 
 
-def _check_doubts(client: Client, path: str | None, command: str, output: str) -> None:
+def _check_doubts(client: Client, book: ledger.Ledger, command: str, output: str) -> None:
     """Raise `CallError` with status 12 if an earlier submit for `output` may still be running unseen."""
-    row = _row(path, command, output, "status IN ('submitting', 'unknown')")
+    row = _row(book, command, output, "status IN ('submitting', 'unknown')")
     left = row and SETTLED - (client.clock.now() - row["started"])
     if left and left > 0:
         message = (

@@ -37,16 +37,16 @@ def all_since(client: Client, since: float) -> None:
         return
     found = _read(client) or {}
     where, values = f"{_UNKNOWN} AND started >= ? AND gateway = ?", (since, client.gateway.name)
-    for number, request_id in ledger.rows(client.ledger.path, where, values, ("id", "request_id")):
+    columns, patience = ("id", "request_id"), client.ledger.patience()
+    for number, request_id in ledger.rows(client.ledger.path, where, values, columns, patience=patience):
         if request_id in found:
             _keep(client, number, found[request_id])
 
 
-def gateways_with_unknown(path: str | None, since: float) -> list[str]:
+def gateways_with_unknown(path: str | None, since: float, patience: float = ledger.PATIENCE) -> list[str]:
     """The names of the gateways of which calls since an instant are of unknown cost. Raises `LedgerError`."""
-    return [
-        str(name) for (name,) in ledger.rows(path, f"{_UNKNOWN} AND started >= ? GROUP BY 1", (since,), ("gateway",))
-    ]
+    where = f"{_UNKNOWN} AND started >= ? GROUP BY 1"
+    return [str(name) for (name,) in ledger.rows(path, where, (since,), ("gateway",), patience=patience)]
 
 
 def unit_of(client: Client) -> int:

@@ -19,8 +19,11 @@ the output is checked         nothing was sent
 
 from __future__ import annotations
 
+import contextlib
+import os
+
 from ..errors import CallError, ExitStatus, Interrupted, NetError
-from ..store import files
+from ..store import files, locks
 from ..text import inert
 from ..values import NOTHING, UNKNOWN, Cost, Submitted, Waiting
 from . import uploads
@@ -29,7 +32,7 @@ from .reconcile import unit_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from ..gateways.openai import Task
     from ..values import Pending, Request, Upload
@@ -71,11 +74,56 @@ def submit(client: Client, request: Request, pending: Pending) -> None:
         pending.status = "unknown"
         raise
     except Interrupted as signal:
-        doubtful = client.transport.sent and not pending.task_id
-        if not pending.task_id:
-            pending.status = "unknown" if doubtful else "refused"
-        hint = f"the task may have been accepted, and may be billed: {client.dialect.doubt}" if doubtful else None
-        raise client.ended(signal, pending, hint=hint) from None
+        raise stopped(client, signal, pending) from None
+
+
+def stopped(client: Client, signal: Interrupted, pending: Pending) -> CallError:
+    """The end that a signal makes, anywhere between the first step of a task and its last."""
+    asking = not pending.task_id and pending.status in ("submitting", "processing")
+    doubtful = asking and client.transport.sent
+    if asking:
+        pending.status = "unknown" if doubtful else "refused"
+    hint = f"the task may have been accepted, and may be billed: {client.dialect.doubt}" if doubtful else None
+    return client.ended(signal, pending, hint=hint)
+
+
+def alive(client: Client, pending: Pending) -> contextlib.AbstractContextManager[None]:
+    """Hold the lock of a row while its run may be submitting: nobody else declares that run dead."""
+    return _lock(client, pending, lambda: 1.0, client.clock.sleep)  # another one holds it for a moment at most
+
+
+@contextlib.contextmanager
+def orphaned(client: Client, pending: Pending) -> Iterator[None]:
+    """Hold the lock of a row without a task id, whose run has died. Raises `CallError` with status 8 if it lives."""
+    try:
+        with _lock(client, pending):
+            yield
+    except locks.Held:
+        pending.tried = False  # the row is the other run's
+        message = f"the run that asks for this {pending.command} is still waiting for it"
+        raise CallError(message, status=ExitStatus.PENDING, code="pending", partial=pending) from None
+
+
+def _lock(
+    client: Client,
+    pending: Pending,
+    left: Callable[[], float] = lambda: 0.0,
+    sleep: Callable[[float], None] = lambda _: None,
+) -> contextlib.AbstractContextManager[None]:
+    """The lock of a row; none without a row or a state directory."""
+    if client.state is None or pending.row is None:
+        return contextlib.nullcontext()
+    return locks.held(os.path.join(client.state, "locks"), f"row-{pending.row}", left, sleep, brief=True)
+
+
+def close(client: Client, pending: Pending) -> CallError:
+    """Close the row of a run that died before a task id or a result came; the end, with status 12."""
+    pending.status, pending.resumable = "unknown", False
+    record(client, pending)
+    message = f"the run that asked for this {pending.command} was killed before an answer came, and it may be billed"
+    return CallError(
+        message, status=ExitStatus.UNKNOWN, code="unknown_outcome", hint=client.dialect.doubt, partial=pending
+    )
 
 
 def _about(request: Request) -> str:
@@ -91,6 +139,7 @@ def _post(client: Client, request: Request, pending: Pending) -> None:
         reply = client.read(response, task=True)
         task_id = client.dialect.accepted(reply.document)
         pending.request_id = reply.request_id
+        pending.calls = client.dialect.call_factor(response.header)
         if task_id is None:
             client.check(reply.document, response)
             message = "the task was accepted without a usable id"

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ..gateways.openai import Task
-    from ..values import Film, Request
+    from ..values import Cost, Film, Request
     from .client import Client
 
 
@@ -46,10 +46,24 @@ def make_video(
         files.check_new([target], force=force)
     clip = Clip(film.model, target=target, submitted=client.clock.started)
     clip.status = "submitting"
-    client.admit(clip, "video", needed=once, output=tasks.place_of(clip))
-    uploads = tasks.upload(client, client.dialect.video_uploads(film), clip)
-    tasks.submit(client, client.dialect.video(film, uploads), clip)
-    return clip if detach else collect(client, clip, force=force)
+    try:
+        with client.shield.held():
+            client.admit(clip, "video", needed=once, output=tasks.place_of(clip))
+        with tasks.alive(client, clip):
+            uploads = tasks.upload(client, client.dialect.video_uploads(film), clip)
+            tasks.submit(client, client.dialect.video(film, uploads), clip)
+        return clip if detach else collect(client, clip, force=force)
+    except Interrupted as signal:  # between the steps, which see to it themselves
+        raise tasks.stopped(client, signal, clip) from None
+
+
+def close(client: Client, clip: Clip) -> Clip:
+    """End a clip whose run died before its task had an id; nobody is asked.
+
+    Raises `CallError`: with status 8 if that run is still alive, else 12.
+    """
+    with tasks.orphaned(client, clip):
+        raise tasks.close(client, clip)
 
 
 def collect(client: Client, clip: Clip, *, force: bool = False) -> Clip:
@@ -63,7 +77,7 @@ def collect(client: Client, clip: Clip, *, force: bool = False) -> Clip:
             clip.files = [clip.target]
         clip.resumable = False
         if clip.cost is UNKNOWN:
-            clip.cost = client.estimate(clip, 1, SOON) or clip.cost
+            clip.cost = _estimate(client, clip, SOON) or clip.cost
         tasks.record(client, clip)
         if task.document.get("is_expired") is True and clip.target is None:
             client.emit(Warned("the gateway says that this URL has expired"))
@@ -74,7 +88,14 @@ def collect(client: Client, clip: Clip, *, force: bool = False) -> Clip:
         raise client.ended(error, clip, status=status, **message) from None
     finally:
         if clip.cost is UNKNOWN and clip.status == "completed":  # paid for, though it may not be here
-            clip.cost = client.estimate(clip, 1, 0.0) or clip.cost
+            clip.cost = _estimate(client, clip, 0.0) or clip.cost
+
+
+def _estimate(client: Client, clip: Clip, within: float) -> Cost | None:
+    """What a clip costs by the gateway's prices. What the answer to its submit has told is not known any more if an
+    earlier run has submitted it."""
+    calls = client.dialect.call_factor(lambda _: None) if clip.calls is None else clip.calls
+    return client.estimate(clip, calls, within)
 
 
 def _look(client: Client, clip: Clip) -> Task:

@@ -156,7 +156,8 @@ class Context:
             from ..store.ledger import Ledger
 
             path = config.ledger_path(self.environ)
-            self._ledger = Ledger(path, output.ledger_fails, off=self.environ.get("ALLTOKEN_LEDGER") == "off")
+            off = self.environ.get("ALLTOKEN_LEDGER") == "off"
+            self._ledger = Ledger(path, output.ledger_fails, off=off, left=self.clock.left)
         return self._ledger
 
     def client(self, args: argparse.Namespace, output: Output, *, keyed: bool = True) -> Client:
@@ -191,11 +192,11 @@ class Context:
         except UsageError:
             return (chosen or self.environ.get("ALLTOKEN_GATEWAY", "")).strip().lower()
 
-    def settled(self, args: argparse.Namespace, output: Output, *, buying: bool = False) -> Client:
-        """The client of this command, whose dialect is known: it is found out if need be. `buying`: the budget is asked
-        before. Raises as `client`, and `NetError`."""
+    def settled(self, args: argparse.Namespace, output: Output) -> Client:
+        """The client of this command, whose dialect is known: it is found out if need be. Raises as `client`, and
+        `NetError`."""
         client = self.client(args, output)
-        client.settle(buying=buying)
+        client.settle()
         return client
 
     def prompt(self, words: list[str], output: Output, *, only_dash: bool = False) -> str:

@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import functools
 import importlib
+import itertools
 import math
 import re
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 COMMANDS = ("chat", "image", "video", "search", "models", "cost")
 TOP = ("--help", "--version", "--install-skills", "--new-agent", "--completion")
 _ANYWHERE = ("--json", "-q", "--quiet", "-v", "--verbose", "--dry-run")
+_WITH_VALUE = ("--gateway", "--timeout", "--max-wait")  # on every command, too
 EXIT_STATUSES = """\
 exit statuses:
   0 done                          8 not finished: resume it
@@ -39,7 +41,7 @@ exit statuses:
   3 the network                  11 the result is gone
   4 the key                      12 unknown whether the submit was accepted
   5 the gateway failed           13 cannot write here
-  6 out of credit               129 hung up, 130 interrupted, 143 terminated
+  6 out of credit or budget     129 hung up, 130 interrupted, 143 terminated
   7 rate-limited                141 the reader of stdout went away"""
 
 
@@ -119,10 +121,11 @@ def _main(argv: list[str], context: Context) -> int:
     name, argv = _command(argv)
     if name is None:
         output = Output(context, json_mode="--json" in argv)
+        output.gateway = _named(argv, "--gateway")
         return _ended(None, (), context, output, lambda: _without_command(argv, context, output))[0]
     head, words = _cut(argv, thinking=name == "chat")
     output = Output(context, json_mode="--json" in head, quiet="-q" in head or "--quiet" in head)
-    output.gateway = _gateway(head)
+    output.gateway = _named(head, "--gateway")
     keys = _module(name).FIELDS
     status, result = _ended(name, keys, context, output, lambda: _run(name, head, words, context, output))
     if result is not None and result.tried and not result.recorded and context.made is not None:
@@ -134,8 +137,24 @@ def _main(argv: list[str], context: Context) -> int:
 
 def _run(name: str, head: list[str], words: list[str], context: Context, output: Output) -> Result | None:
     parser = command_parser(name)
-    args = parser.parse_intermixed_args(head)
-    args.words = [options.text(word) for word in (*args.words, *words)]
+    args = _unparsed(parser, head)
+    try:
+        with context.signals.held():  # argparse cannot be interrupted: it fails while it cleans up
+            args = parser.parse_intermixed_args(head)
+        args.words = [options.text(word) for word in (*args.words, *words)]
+        return _parsed(name, parser, args, context, output)
+    except (CallError, NetError) as error:
+        hint = error.hint
+        if isinstance(error, UsageError) and hint is None:
+            usage = error.code == "no_prompt"
+            hint = parser.format_usage().strip() if usage else f"{parser.prog} --help shows the options"
+        end = CallError.of(error, hint=hint)
+        if not end.partial:
+            end = CallError.of(end, partial=Report(options.asked_model(args, context, name)))
+        raise end from None
+
+
+def _parsed(name: str, parser: Parser, args: argparse.Namespace, context: Context, output: Output) -> Result | None:
     output.json_mode, output.quiet, output.verbose = args.json, args.quiet, args.verbose
     output.gateway = args.gateway
     if args.help:
@@ -145,22 +164,19 @@ def _run(name: str, head: list[str], words: list[str], context: Context, output:
     module = _module(name)
     max_wait = args.max_wait or getattr(module, "MAX_WAIT", math.inf)
     context.clock.deadline = context.clock.monotonic() + max_wait
-    try:
-        result: Result | None = module.run(args, context, output)
-    except (CallError, NetError) as error:
-        hint = error.hint
-        if isinstance(error, UsageError) and hint is None:
-            usage = error.code == "no_prompt"
-            hint = parser.format_usage().strip() if usage else f"{parser.prog} --help shows the options"
-        end = CallError.of(error, hint=hint)
-        raise end if end.partial else CallError.of(end, partial=Report(_model(args))) from None
+    result: Result | None = module.run(args, context, output)
     return result
 
 
-def _model(args: argparse.Namespace) -> str | None:
-    """The model that the command line asks for; models and cost take it as a word."""
-    named: str | None = args.model if "model" in args else next(iter(args.words), None)
-    return named
+def _unparsed(parser: Parser, head: list[str]) -> argparse.Namespace:
+    """What tells the model in a command line that may not be parsable."""
+    actions = parser._actions  # noqa: SLF001  # no public way
+    args = argparse.Namespace(**{action.dest: action.default for action in actions})
+    for action in actions:
+        if action.dest in ("model", "gateway", "thread", "resume", "cancel"):
+            setattr(args, action.dest, _named(head, *action.option_strings))
+    args.words = list(itertools.takewhile(lambda word: not word.startswith("-"), head))
+    return args
 
 
 def _ended(
@@ -225,18 +241,35 @@ def _command(argv: list[str]) -> tuple[str | None, list[str]]:
     some of the options that every command has may stand before it."""
     if argv[:1] == ["help"] and len(argv) == 2:
         argv = [argv[1], "--help"]
-    before = next((at for at, word in enumerate(argv) if word not in _ANYWHERE), 0)
-    word = argv[before] if argv else ""
+    before = _before(argv)
+    word = argv[before] if before < len(argv) else ""
     if word.lower().startswith("/alltoken-"):
         word = word.lower().removeprefix("/alltoken-")
     return (word, argv[:before] + argv[before + 1 :]) if word in COMMANDS else (None, argv)
 
 
-def _gateway(head: list[str]) -> str | None:
-    """The gateway that a command line names, also one that cannot be parsed."""
-    found = [word.partition("=")[2] for word in head if word.startswith("--gateway=")]
-    found += [head[at + 1] for at, word in enumerate(head[:-1]) if word == "--gateway"]
-    return found[-1] if found else None
+def _before(argv: list[str]) -> int:
+    """How many words at the beginning are options that every command has, and their values."""
+    at = 0
+    while at < len(argv):
+        option, equals, _ = argv[at].partition("=")
+        if option in _WITH_VALUE:
+            at += 1 if equals else 2
+        elif argv[at] in _ANYWHERE:
+            at += 1
+        else:
+            break
+    return at
+
+
+def _named(head: list[str], *names: str) -> str | None:
+    """The value that a command line gives to an option, also one that cannot be parsed."""
+    found = None
+    for at, word in enumerate(head):
+        option, equals, value = word.partition("=")
+        if option in names:
+            found = value if equals else "".join(head[at + 1 : at + 2])
+    return found
 
 
 def _cut(words: list[str], *, thinking: bool) -> tuple[list[str], list[str]]:
@@ -256,14 +289,15 @@ def _cut(words: list[str], *, thinking: bool) -> tuple[list[str], list[str]]:
 
 
 def _without_command(argv: list[str], context: Context, output: Output) -> None:
-    if argv in (["--help"], ["-h"], ["help"]):
-        output.line(_help())
-        return
-    if argv in (["--version"], ["-V"]):
-        output.line(f"alltoken-call {__version__}")
-        return
+    argv = argv[_before(argv) :]
     if not argv:
         raise UsageError("no command", hint=_help())
+    if argv == ["help"] or argv[0] in ("--help", "-h", "--version", "-V"):
+        if len(argv) > 1:
+            raise UsageError(f"{argv[0]} takes no words", hint="alltoken-call COMMAND --help shows a command's options")
+        output.json_mode = False
+        output.line(f"alltoken-call {__version__}" if argv[0] in ("--version", "-V") else _help())
+        return
     option, equals, value = argv[0].partition("=")
     if option in ("--install-skills", "--new-agent", "--completion"):
         values = [value, *argv[1:]] if equals else argv[1:]

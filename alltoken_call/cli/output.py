@@ -344,8 +344,9 @@ class Output:
             _push(self._stderr, data, self._patience)
         except (OSError, ValueError):  # nobody listens any more: no reason to fail
             self._give_up_stderr()
-        except BaseException:
-            self._give_up_stderr()
+        except BaseException:  # a signal, as for stdout
+            if not _takes_more(self._stderr):
+                self._give_up_stderr()
             raise
 
     def _patience(self) -> float:

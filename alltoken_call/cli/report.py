@@ -6,6 +6,8 @@ import contextlib
 import math
 import re
 
+from .. import config
+from ..errors import UsageError
 from ..text import one_line
 from ..values import Answer, Pending
 
@@ -99,9 +101,19 @@ def resume_command(pending: Pending, context: Context) -> str:
     if task_id.startswith("-"):
         words = [f"--resume={task_id}"]
     ledger = context.made and context.made.ledger
-    if not (ledger and ledger.works) and pending.target is not None:
-        words += ["-o", pending.target]
+    if not (ledger and ledger.works):  # which would know both
+        words += ["-o", pending.target] if pending.target is not None else []
+        words += _gateway_option(context)
     return context.command_line(pending.command, *words)
+
+
+def _gateway_option(context: Context) -> list[str]:
+    """--gateway, if the environment alone would not choose the gateway that was called."""
+    called = context.gateway_name(None)
+    with contextlib.suppress(UsageError):
+        if config.gateway(context.environ).name == called:
+            return []
+    return ["--gateway", called]
 
 
 def resume_line(pending: Pending, context: Context) -> str:

@@ -37,7 +37,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     asking.add_argument(
         "-a", "--attach", metavar="FILE|URL", action="append", default=[], help="an image to look at; repeatable"
     )
-    asking.add_argument("--thread", metavar="FILE", help="a conversation: read, and rewritten with the new turn")
+    asking.add_argument(
+        "--thread",
+        metavar="FILE",
+        type=options.path,
+        help="a conversation: read, and rewritten with the new turn",
+    )
     tuning = parser.add_argument_group("the answer")
     tuning.add_argument(
         "-t",
@@ -119,9 +124,10 @@ def _run(args: argparse.Namespace, context: Context, output: Output) -> Result |
         lone = options.split_model([*words, "-"], elsewhere=elsewhere)  # a lone model, and the prompt on stdin
         if lone[0] and context.offers_text(output):
             named, words = lone
-    model = args.model or named or (thread and thread.model) or options.default_model(args, context, output, "chat")
+    model = args.model or named or (thread and thread.model) or options.default_model(args, context, "chat")
     if thread and thread.model and model == thread.model and not (args.model or named):
         output.note("thread", f"model {one_line(model, 60)}")
+    args.model = model  # from here on
     body: dict[str, Any] = {"model": model}
     running = loop.is_wanted(args)
     if args.tools and not running:
@@ -202,7 +208,7 @@ def send(
     except CallError as error:
         with options.showing(error.partial):
             output.end_text()
-        if error.http != 404:
+        if not options.no_such_model(error):
             raise
         hint = options.with_nearest(client, body["model"], options.hint_of_words(named) or error.hint)
         raise CallError.of(error, hint=hint) from None

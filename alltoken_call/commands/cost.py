@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import datetime as dt
+import math
 import re
 
 from .. import config
@@ -139,6 +140,9 @@ def _show(
         ]
         if found.call is not None:
             rows.append(("a call", f"${prices.places(found.call, 4)}"))
+        label, _, holds_for = found.note.partition("=")
+        if label:
+            rows.append((label, one_line(holds_for, 60)))
         if cost.usd is None and cost.source is None:
             estimate = found.estimate({f"{side}_tokens": count for side, count in zip(_SIDES, tokens)})
             if estimate is not None:
@@ -165,12 +169,12 @@ def _last(args: argparse.Namespace, context: Context, output: Output) -> Report:
 
     chosen = context.gateway(args).name if args.gateway else None
     usual = context.gateway_name(None)
-    row = sums.last(_path(context), chosen)
+    row = sums.last(_path(context), chosen, context.ledger(output).patience())
     if not row:
         hint = "alltoken-call cost MODEL PROMPT_TOKENS COMPLETION_TOKENS estimates a call"
         raise CallError("no call is recorded yet", code="nothing_recorded", hint=hint)
+    row = _sound(row)
     args.gateway = output.gateway = row["gateway"]
-    when = dt.datetime.fromtimestamp(row["started"]).astimezone()
     model = row["model"]
     usd = prices.figure(row["cost"])
     cost = Cost(usd, row["source"] if usd or row["source"] in sums.FREE else None)
@@ -186,11 +190,12 @@ def _last(args: argparse.Namespace, context: Context, output: Output) -> Report:
             found = _prices(args, context, output, model)[1]
         except (CallError, NetError) as error:
             output.warning(f"no estimate: {one_line(error.message, 200)}")
-    about = {"when": f"{when:%Y-%m-%d %H:%M:%S %Z}", "command": row["command"], "model": model or "unknown"}
+    when = _when(row["started"], "%Y-%m-%d %H:%M:%S %Z")
+    about = {"when": when, "command": row["command"], "model": model or "unknown"}
     if row["gateway"] != usual:
         about["gateway"] = row["gateway"]
-    if row["exit_status"]:
-        about["exit status"] = str(row["exit_status"])
+    if row["exit_status"] not in (None, "0"):
+        about["exit status"] = row["exit_status"]
     found = found if found is not None and found.known else None
     return _show(output, about, (row["prompt_tokens"], row["completion_tokens"]), found, model, cost)
 
@@ -207,7 +212,7 @@ def _spent(args: argparse.Namespace, context: Context, output: Output) -> Report
     chosen = context.gateway(args).name if args.gateway else None
     if args.reconcile:
         _reconcile(args, context, output, since or 0.0)
-    found = sums.groups(path, since or 0.0, by, chosen)
+    found = sums.groups(path, since or 0.0, by, chosen, context.ledger(output).patience())
     if not found:
         raise CallError("no call is recorded in that time", code="nothing_recorded")
     everything = sums.Sum()
@@ -237,6 +242,27 @@ def _spent(args: argparse.Namespace, context: Context, output: Output) -> Report
     return report
 
 
+def _when(started: object, form: str) -> str:
+    """An instant of the ledger in local time; unknown if it was damaged by hand."""
+    try:
+        return dt.datetime.fromtimestamp(started).astimezone().strftime(form)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError, OSError):
+        return "unknown"
+
+
+def _sound(row: dict[str, Any]) -> dict[str, Any]:
+    """A row of the ledger whose texts are texts and whose counts are counts, whatever a hand has damaged in it."""
+    counts = ("id", "prompt_tokens", "completion_tokens")
+    return {
+        name: value
+        if value is None or name == "started"
+        else (value if type(value) is int and value >= 0 else None)
+        if name in counts
+        else str(value)
+        for name, value in row.items()
+    }
+
+
 def _zone() -> str:
     """The name of the local time zone."""
     return dt.datetime.now().astimezone().strftime("%Z")
@@ -258,7 +284,7 @@ def _reconcile(args: argparse.Namespace, context: Context, output: Output, since
     """Ask the logs of the gateways that have one for what the ledger does not know."""
     from ..calls import reconcile
 
-    for name in reconcile.gateways_with_unknown(_path(context), since):
+    for name in reconcile.gateways_with_unknown(_path(context), since, context.ledger(output).patience()):
         if args.gateway in (None, name):
             try:
                 one = argparse.Namespace(**vars(args) | {"gateway": name})
@@ -272,19 +298,20 @@ def _calls(args: argparse.Namespace, context: Context, output: Output) -> Report
     """The last calls, newest first."""
     where, values = ("gateway = ?", (context.gateway(args).name,)) if args.gateway else ("1", ())
     query = f"{where} ORDER BY id DESC LIMIT {args.calls}"
-    found = [dict(zip(ledger.COLUMNS, row)) for row in ledger.rows(_path(context), query, values)]
+    patience = context.ledger(output).patience()
+    found = [dict(zip(ledger.COLUMNS, row)) for row in ledger.rows(_path(context), query, values, patience=patience)]
     if not found:
         raise CallError("no call is recorded yet", code="nothing_recorded")
     table = [[f"when ({_zone()})", "command", "model", "cost", "status", "task or file"]]
     for row in found:
-        when = dt.datetime.fromtimestamp(row["started"]).astimezone()
         usd = prices.figure(row["cost"])
         cost = f"${usd} ({row['source']})" if usd else row["source"] if row["source"] in sums.FREE else "unknown"
         status = "-" if row["exit_status"] is None else str(row["exit_status"])
         names = (row["command"], row["model"] or "-", cost, status, row["output"] or row["task_id"] or "-")
-        table.append([f"{when:%Y-%m-%d %H:%M:%S}", *(one_line(str(name), 80) for name in names)])
+        table.append([_when(row["started"], "%Y-%m-%d %H:%M:%S"), *(one_line(str(name), 80) for name in names)])
     output.table(table)
-    return Report(rows=found)
+    endless = (math.inf, -math.inf)  # damaged by hand, and nothing that JSON has
+    return Report(rows=[{name: None if cell in endless else cell for name, cell in row.items()} for row in found])
 
 
 def _balance(args: argparse.Namespace, context: Context, output: Output) -> Report:

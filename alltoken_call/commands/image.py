@@ -72,10 +72,7 @@ def run(args: argparse.Namespace, context: Context, output: Output) -> Saved | N
     options.check_open(args)
     if args.once:
         options.check_once(args, context)
-    if args.once and os.path.lexists(args.out):
-        if args.dry_run:
-            output.request(None)
-            return None
+    if args.once and not args.dry_run and os.path.lexists(args.out):
         saved: Saved | None = options.there(args, Saved, output)
     else:
         saved = _make(args, context, output) if args.resume is None else _resume(args, context, output)
@@ -97,11 +94,12 @@ def _make(args: argparse.Namespace, context: Context, output: Output) -> Saved |
     if args.mask and not args.edit:
         raise UsageError("--mask marks where to edit: it needs --edit FILE")
     client = None if args.dry_run else context.client(args, output)
-    model = args.model or options.default_model(args, context, output, "image")
+    model = args.model or options.default_model(args, context, "image")
     prompt = context.prompt(args.words, output, only_dash=True)
     target = _target(args, output) if client else "-"
     if client:
-        client.settle(buying=True)  # what is wrong here was found before anybody is asked
+        # What is wrong here was found before anybody is asked.
+        client.settle(Saved(model, target=target, submitted=context.clock.started))
     dialect = client.dialect if client else context.dialect(args, output)
     types = REFERENCES if dialect.at_once else TYPES
     edit = [local_file(path, types=types) for path in args.edit]

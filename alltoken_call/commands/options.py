@@ -126,10 +126,16 @@ def text(word: str) -> str:
 
 
 def name(value: str) -> str:
-    """A model's id, or a path: not blank, which an unset shell variable leaves."""
+    """A model's id: not blank, which an unset shell variable leaves."""
     if not value.strip():
         raise argparse.ArgumentTypeError("it is empty")
     return value.strip()
+
+
+def path(value: str) -> str:
+    """A path, as it is: not blank."""
+    name(value)
+    return value
 
 
 def fallback(value: str) -> str | list[str]:
@@ -157,16 +163,43 @@ def showing(result: Result, *, hint: str | None = None) -> Iterator[None]:
         raise CallError("stopped by a signal", code="interrupted", status=status, partial=result) from None
 
 
-def default_model(args: argparse.Namespace, context: Context, output: Output, command: str) -> str:
+def default_model(args: argparse.Namespace, context: Context, command: str) -> str:
     """The model to use if the command line names none. Raises `UsageError` if there is none for this gateway."""
     gateway = context.gateway(args)
     model = config.default_model(context.environ, gateway, command)
-    model = model or context.dialect(args, output).defaults.get(command)
     if model is None:
         variable = f"{gateway.prefix}{command.upper()}_MODEL"
         hint = f"name one with -m, or set {variable}; `alltoken-call models --gateway {gateway.name}` lists them"
         raise UsageError(f"no model is named for {gateway.name}", code="no_model", hint=hint)
     return model
+
+
+def asked_model(args: argparse.Namespace, context: Context, command: str) -> str | None:
+    """The model of a run that ended before its request was made, as far as the command line and the environment tell.
+
+    models and cost take it as a word; a task that is there already has its own.
+    """
+    if "model" not in args:
+        return next(iter(args.words), None)
+    if args.model:
+        return str(args.model)
+    if command in ("image", "video") and not _is_new(args):
+        return None
+    named = split_model(args.words)[0] if command == "chat" else None
+    with contextlib.suppress(CallError):
+        if command == "chat" and not named:
+            named = split_model(args.words, elsewhere=not context.gateway(args).home)[0]
+        if not named and getattr(args, "thread", None):
+            from ..store.thread import Thread
+
+            named = Thread(args.thread).model
+        named = named or default_model(args, context, command)
+    return named
+
+
+def _is_new(args: argparse.Namespace) -> bool:
+    """Whether a command line of image or video asks for a new task."""
+    return args.resume is None and getattr(args, "cancel", None) is None and not getattr(args, "list", False)
 
 
 def priced_client(args: argparse.Namespace, context: Context, output: Output) -> Client:
@@ -180,6 +213,11 @@ def priced_client(args: argparse.Namespace, context: Context, output: Output) ->
 def hint_of_words(named: str | None) -> str | None:
     """What to do if there is no such model as `named`, which was taken from the words."""
     return f"{named!r} was taken for the model; name the model with -m ID, or quote the whole prompt" if named else None
+
+
+def no_such_model(error: CallError) -> bool:
+    """Whether a chat or a submit was refused since there is no such model; a web page does not know models."""
+    return error.http == 404 and error.code != "protocol"
 
 
 def with_nearest(client: Client, model: str, hint: str | None) -> str | None:
@@ -320,7 +358,7 @@ def made(
     def resume(row: dict[str, Any]) -> P:
         args.gateway = row["gateway"]
         pending = pending_of(row, context, kind)
-        pending.exact = True
+        pending.target, pending.exact = args.out, True
         return collect(args, context, output, pending)
 
     try:
@@ -331,7 +369,7 @@ def made(
         return once(client, kind.command, args.out, resume, make) or there(args, kind, output)
     except CallError as error:
         result = error.partial
-        if error.http != 404 or not result.tried or result.status != "refused":  # not about the model
+        if not no_such_model(error) or not result.tried or result.status != "refused":
             raise
         raise CallError.of(error, hint=with_nearest(client, result.model, error.hint)) from None
 

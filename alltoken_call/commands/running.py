@@ -131,7 +131,7 @@ def run(
             _tell_resume(args, context, kept, loop.value, body["model"], command)
             with options.showing(loop.value):
                 shown.finish()
-            if error.http != 404:
+            if not options.no_such_model(error):
                 raise
             hint = options.with_nearest(client, loop.value.model or "", options.hint_of_words(named) or error.hint)
             raise CallError.of(error, hint=hint) from None

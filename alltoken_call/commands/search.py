@@ -28,7 +28,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     asking.add_argument(
         "--max-tokens", metavar="N", type=options.positive, default=600, help="limit of the answer (default: 600)"
     )
-    asking.add_argument("--thread", metavar="FILE", help="a conversation with tools: read, and rewritten as it goes on")
+    asking.add_argument(
+        "--thread",
+        metavar="FILE",
+        type=options.path,
+        help="a conversation with tools: read, and rewritten as it goes on",
+    )
     chat.add_answer_arguments(asking)
     loop.add_arguments(parser)
 
@@ -44,7 +49,7 @@ def _run(args: argparse.Namespace, context: Context, output: Output) -> Result |
     dialect = context.dialect(args, output)
     asked = dialect.search()
     thread = chat.read_thread(args)
-    model = args.model or (thread and thread.model) or options.default_model(args, context, output, "search")
+    model = args.model or (thread and thread.model) or options.default_model(args, context, "search")
     for candidate in (model, *(args.fallback if isinstance(args.fallback, list) else ())):
         if family(candidate) not in dialect.searching:
             raise UsageError(

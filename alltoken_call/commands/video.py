@@ -74,10 +74,7 @@ def run(args: argparse.Namespace, context: Context, output: Output) -> Result | 
         return _see_to(args, context, output)
     if args.resume is not None:
         options.no_words(args, "--resume")
-    if args.once and os.path.lexists(args.out):
-        if args.dry_run:
-            output.request(None)
-            return None
+    if args.once and not args.dry_run and os.path.lexists(args.out):
         clip: Clip | None = options.there(args, Clip, output)
     else:
         clip = _make(args, context, output) if args.resume is None else _resume(args, context, output)
@@ -100,11 +97,12 @@ def _make(args: argparse.Namespace, context: Context, output: Output) -> Clip | 
     from ..calls.video import make_video
 
     client = None if args.dry_run else context.client(args, output)
-    model = args.model or options.default_model(args, context, output, "video")
+    model = args.model or options.default_model(args, context, "video")
     prompt = context.prompt(args.words, output, only_dash=True)
     target = _target(args.out) if client else None
     if client:
-        client.settle(buying=True)  # what is wrong here was found before anybody is asked
+        # What is wrong here was found before anybody is asked.
+        client.settle(Clip(model, target=target, submitted=context.clock.started))
     dialect = client.dialect if client else context.dialect(args, output)
     still = REFERENCES if dialect.at_once else TYPES
     film = Film(
@@ -152,22 +150,26 @@ def _resume(args: argparse.Namespace, context: Context, output: Output) -> Clip 
 
     clip, row = options.take_up(args, context, output, Clip)
     if args.dry_run:
-        output.request(context.dialect(args, output).poll("video", clip.task_id or ""))
+        output.request(context.dialect(args, output).poll("video", clip.task_id) if clip.task_id else None)
         return None
     if clip.files:
         output.note("task", "saved by an earlier run: nothing is left to fetch")
         return clip
     clip.target = _target(args.out) if args.out else row.get("output")
-    if args.out:
+    if args.out and clip.task_id is not None:
         files.check_new([clip.target or ""], force=args.force)
     return _collect(args, context, output, clip)
 
 
 def _collect(args: argparse.Namespace, context: Context, output: Output, clip: Clip) -> Clip:
     """Go on with a clip of an earlier run."""
-    from ..calls.video import collect
+    from ..calls.video import close, collect
 
-    return collect(context.settled(args, output), clip, force=args.force)
+    if clip.task_id is None:
+        return close(context.client(args, output, keyed=False), clip)
+    client = context.client(args, output)
+    client.settle(clip)
+    return collect(client, clip, force=args.force)
 
 
 def _see_to(args: argparse.Namespace, context: Context, output: Output) -> Result | None:

@@ -17,10 +17,7 @@ def dialect(gateway: Gateway, name: str | None = None) -> OpenAI:
     if name == "alltoken":
         from .alltoken import AllToken
 
-        made = AllToken(gateway.root)
-        if not gateway.home:
-            made.defaults = {}  # another gateway's models are not known
-        return made
+        return AllToken(gateway.root)
     if name == "new-api":
         from .newapi import NewApi
 

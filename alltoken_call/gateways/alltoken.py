@@ -10,7 +10,7 @@ import re
 from ..errors import ExitStatus, NetError, UsageError
 from ..values import POLLING, UNKNOWN, Repeat, Request, Upload
 from ..wire import segment, text_of
-from .openai import ONE_ATTEMPT, OpenAI, Task, dollars, is_task_id, is_zero, refuse_options, used
+from .openai import ONE_ATTEMPT, OpenAI, Task, dollars, is_task_id, is_zero, refuse_options
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,16 +37,10 @@ class AllToken(OpenAI):
 
     name = "alltoken"
     at_once = False
-    html_is_a_wrong_root = False
+    page_is_a_wrong_root = False  # a submit whose answer was lost is repeated with its key, or looked for
     lifetime = 1800.0
     pauses = {"image": 2.0, "video": 3.0}  # noqa: RUF012
     doubt = "look at the usage page, or for a video at `alltoken-call video --list`, before you run it again"
-    defaults = {  # noqa: RUF012  # the models to use if the command line names none
-        "chat": "gpt-5.4-mini",
-        "image": "gpt-image-2",
-        "video": "seedance-1.5-pro",
-        "search": "deepseek-v4-pro",
-    }
     hints = OpenAI.hints | {  # type: ignore[operator]  # both are dicts
         ExitStatus.KEY: "check ALLTOKEN_API_KEY: the gateway does not accept this key",
         ExitStatus.CREDIT: "top up in Settings → Billing, then run the command again",
@@ -79,16 +73,17 @@ class AllToken(OpenAI):
         error = super().refusal(document, http, **about)
         return error.but(passing=False) if self.fails_everywhere(error.code) else error
 
-    def comment_cost(self, figures: Mapping[str, Any]) -> Cost | None:
+    def comment_cost(self, figures: Mapping[str, Any], usage: Mapping[str, Any] | None) -> Cost | None:
         """The comment after [DONE]: `cost` is in dollars, and authoritative; its prices are per 1M tokens. 0 is the
-        cost only if the prices are 0, too."""
+        cost only if its prices are 0, too, or if no tokens were used."""
         cost = dollars(figures.get("cost"))
         if cost is None or not is_zero(cost):
             return cost
         given = [dollars(figures.get(name)) for name in ("input_price", "output_price")]
         free = all(price is not None and is_zero(price) for price in given)
-        counts = {name: figures.get(name) for name in ("prompt_tokens", "completion_tokens")}
-        return cost if free or not used(counts) else UNKNOWN
+        own = {name: figures.get(name) for name in ("prompt_tokens", "completion_tokens")}
+        counts = [count for block in (own, usage or {}) for count in block.values() if type(count) is int]
+        return cost if free or (counts and max(counts) <= 0) else UNKNOWN
 
     def thinking(self, budget: int) -> dict[str, Any]:
         """AllToken's own fields; with a budget of 0 no limit is sent."""

@@ -141,6 +141,18 @@ class NewApi(OpenAI):
 
     # Money
 
+    def call_factor(self, header: Callable[[str], str | None]) -> Decimal | None:
+        """Videos cost by the second and by resolution: the product of {"seconds":5,"resolution-720P":1}."""
+        from decimal import Decimal
+
+        from . import prices
+
+        factors = [prices.amount(value) for value in object_of(header("X-New-Api-Other-Ratios") or "").values()]
+        product = Decimal(1)
+        for factor in factors:
+            product = prices.EXACT.multiply(product, factor or 0)
+        return product if factors and product else None
+
     def usage_cost(self, usage: Mapping[str, Any] | None) -> Cost | None:  # noqa: ARG002
         """None: figures in answers are the operator's own, from upstream."""
         return None

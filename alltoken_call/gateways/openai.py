@@ -16,6 +16,7 @@ from ..wire import segment, text_of
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from decimal import Decimal
     from typing import Any
 
     from ..values import Film, Picture
@@ -119,9 +120,8 @@ class OpenAI:
     """A plain OpenAI-compatible server at `root`."""
 
     name = "openai"
-    defaults: Mapping[str, str] = {}  # the models to use if neither the command line nor the environment names one
     at_once = True  # an image is the answer to its request; there is no task to wait for
-    html_is_a_wrong_root = True  # a web page with status 404 says that the base URL is not the API's
+    page_is_a_wrong_root = True  # so is a web page with status 200; one with 404 is anywhere
     lifetime: float | None = None  # seconds from submit until a task expires
     done_is_whole = True  # [DONE] says that the answer is whole
     pauses: Mapping[str, float] = {"image": 2.0, "video": 5.0}  # seconds between two polls
@@ -273,8 +273,9 @@ class OpenAI:
 
     # Money
 
-    def comment_cost(self, figures: Mapping[str, Any]) -> Cost | None:  # noqa: ARG002  # for dialects that have one
-        """The cost in a comment of a stream; None if the comment is about something else."""
+    def comment_cost(self, figures: Mapping[str, Any], usage: Mapping[str, Any] | None) -> Cost | None:  # noqa: ARG002
+        """The cost in a comment after the end of a stream with that usage; None if the comment is about something
+        else, as everywhere but at gateways that have one."""
         return None
 
     def usage_cost(self, usage: Mapping[str, Any] | None) -> Cost | None:
@@ -456,6 +457,11 @@ class OpenAI:
     def is_gone(self, error: NetError) -> bool:
         """Whether a poll's refusal says that the gateway does not know the task, or has no result of it any more."""
         return error.http in (404, 410)
+
+    def call_factor(self, header: Callable[[str], str | None]) -> Decimal | int | None:  # noqa: ARG002  # as `duplicate`
+        """What a price per call is multiplied with for a video, by the headers of its submit's answer; None if that
+        is not known."""
+        return 1
 
     def bill(self, task_id: str) -> Request | None:  # noqa: ARG002  # for dialects that have one
         """Where a finished video's charge is told, if its own answer does not; None if nowhere."""

@@ -76,10 +76,11 @@ class Prices:
         """Whether an estimate can be made of them."""
         return self.call is not None or (self.input is not None and self.output is not None)
 
-    def estimate(self, usage: Mapping[str, Any], count: int = 1) -> Decimal | None:
-        """The exact price of the tokens in a usage block, or of `count` calls; None if it cannot be known."""
+    def estimate(self, usage: Mapping[str, Any], count: Decimal | int | None = 1) -> Decimal | None:
+        """The exact price of the tokens in a usage block, or of `count` calls, None if that is not known; None if it
+        cannot be known."""
         if self.call is not None:
-            return EXACT.multiply(self.call, Decimal(count))
+            return None if count is None else EXACT.multiply(self.call, Decimal(count))
         prompt, completion = (
             tokens(usage, "prompt_tokens", "input_tokens"),
             tokens(usage, "completion_tokens", "output_tokens"),

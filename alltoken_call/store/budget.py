@@ -45,14 +45,22 @@ class Budget:
             after = (first + dt.timedelta(days=31)).replace(day=1)
         return first.timestamp(), after.timestamp()
 
-    def admit(self, path: str | None, row: Mapping[str, Any], now: float, warn: Callable[[str], None]) -> int:
+    def admit(
+        self,
+        path: str | None,
+        row: Mapping[str, Any],
+        now: float,
+        warn: Callable[[str], None],
+        patience: float = ledger.PATIENCE,
+    ) -> int:
         """Put the row of a new run into the ledger, unless the budget is used up; its number.
 
+        `patience` is the number of seconds to wait for other writers.
         Calls of unknown cost count as the dearest call of the same command and model. Raises `CallError` with status 6
         if the budget is used up, and `UsageError` if the ledger cannot tell.
         """
         begin, end = self.span(now)
-        with _ledger(path) as database:
+        with _ledger(path, patience) as database:
             database.execute("BEGIN IMMEDIATE")
             spent, unknown, counted = _spent(database, begin)
             number = ledger.insert(database, row) if spent < self.limit else None
@@ -63,10 +71,10 @@ class Budget:
             raise self._used_up(spent, end)
         return number
 
-    def check(self, path: str | None, now: float) -> None:
+    def check(self, path: str | None, now: float, patience: float = ledger.PATIENCE) -> None:
         """Raise as `admit` does; there is no row yet."""
         begin, end = self.span(now)
-        with _ledger(path) as database:
+        with _ledger(path, patience) as database:
             spent = _spent(database, begin)[0]
         if spent >= self.limit:
             raise self._used_up(spent, end)
@@ -91,9 +99,9 @@ def parse(text: str) -> Budget:
 
 
 @contextlib.contextmanager
-def _ledger(path: str | None) -> Iterator[sqlite3.Connection]:
+def _ledger(path: str | None, patience: float) -> Iterator[sqlite3.Connection]:
     try:
-        with ledger.opened(path, write=True) as database:
+        with ledger.opened(path, write=True, patience=patience) as database:
             yield database
     except ledger.LedgerError as error:
         raise UsageError(f"ALLTOKEN_BUDGET is set, and {error}", code="no_ledger") from None

@@ -36,6 +36,7 @@ _TYPES = {  # by a file's first bytes
     rb"BM....\x00\x00\x00\x00": "image/bmp",
 }
 SHOWN = ("image/png", "image/jpeg", "image/webp", "image/gif")  # the image types that a result may have
+_ENDINGS = {f".{type.partition('/')[2]}": type for type in SHOWN} | {".jpg": "image/jpeg"}
 
 
 def media_type(head: bytes) -> str | None:
@@ -46,6 +47,11 @@ def media_type(head: bytes) -> str | None:
 def is_image(head: bytes) -> bool:
     """Whether a file that begins so is a PNG, JPEG, WebP or GIF."""
     return media_type(head) in SHOWN
+
+
+def ends_otherwise(path: str, type: str) -> bool:
+    """Whether a name ends like a file of another image type."""
+    return _ENDINGS.get(os.path.splitext(path)[1].lower(), type) != type
 
 
 def read_input(path: str) -> bytes:

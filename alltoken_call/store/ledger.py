@@ -8,6 +8,7 @@ once and readers never wait. sqlite3 is loaded at first use, after the answer is
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 
 from ..errors import CallError
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
 PATIENCE = 10.0  # seconds to wait for other writers
+SHORTEST = 0.5  # the same at the deadline: a run that is over still records its end
 # Of a task, or of an image that comes at once: nothing is left to fetch.
 ENDED = ("completed", "failed", "cancelled", "expired", "gone", "not_found", "refused", "unknown")
 COLUMNS = (
@@ -81,21 +83,36 @@ class LedgerError(CallError):
 
 class Ledger:
     """The ledger at `path`. `works` is false if it is `off`, which the user may want. Trouble is told once by `warn`,
-    and the call goes on."""
+    and the call goes on. `left` tells the seconds until the run's deadline."""
 
-    def __init__(self, path: str | None, warn: Callable[[str], None], *, off: bool = False) -> None:
+    def __init__(
+        self,
+        path: str | None,
+        warn: Callable[[str], None],
+        *,
+        off: bool = False,
+        left: Callable[[], float] = lambda: math.inf,
+    ) -> None:
         self.path = path
         self.works = not off
         self._warn = warn
+        self._left = left
+
+    def patience(self) -> float:
+        """Seconds to wait for other writers now: at most half of what is left, the rest is for the call itself."""
+        return min(PATIENCE, max(SHORTEST, self._left() / 2))
 
     def record(self, row: Mapping[str, Any], number: int | None = None) -> int | None:
         """Add a row, or complete row `number`, or that of the task that it names; the row's number. Trouble is one
         warning, and the number is None."""
-        return self._tried(lambda: put(self.path, row, number), None, "; what this run did is not all recorded")
+        loss = "; what this run did is not all recorded"
+        return self._tried(lambda: put(self.path, row, number, self.patience()), None, loss)
 
     def find(self, command: str, task_id: str | None, gateway: str | None = None) -> dict[str, Any]:
-        """The row of a task, with its number in `id`; without an id, of the latest one that has not ended. {} if there
-        is none. `gateway` is a name; None for any."""
+        """The row of a task, with its number in `id`; {} if there is none. `gateway` is a name; None for any.
+
+        Without an id, it is that of the latest one that has not ended; one whose submit brought no id comes last.
+        """
         condition, values = "command = ?", [command]
         if gateway:
             condition, values = f"{condition} AND gateway = ?", [*values, gateway]
@@ -103,19 +120,24 @@ class Ledger:
             condition, values = f"{condition} AND task_id = ?", [*values, task_id]
         else:
             condition, values = f"{condition} AND status NOT IN ({', '.join('?' * len(ENDED))})", [*values, *ENDED]
-        return self._tried(lambda: first(self.path, f"{condition} ORDER BY id DESC", tuple(values)), {})
+        condition = f"{condition} ORDER BY task_id IS NULL, id DESC"
+        return self._tried(lambda: first(self.path, condition, tuple(values), self.patience()), {})
 
     def dialect(self, root: str) -> str | None:
         """The dialect that was found out for a gateway's root."""
         nothing: list[tuple[Any, ...]] = []
-        found = self._tried(lambda: rows(self.path, "root = ?", (root,), ("dialect",), "dialects"), nothing)
+
+        def look() -> list[tuple[Any, ...]]:
+            return rows(self.path, "root = ?", (root,), ("dialect",), "dialects", patience=self.patience())
+
+        found = self._tried(look, nothing)
         return str(found[0][0]) if found else None
 
     def remember(self, root: str, dialect: str) -> None:
         """Keep the dialect that was found out for a gateway's root."""
 
         def keep() -> None:
-            with opened(self.path, write=True) as database:
+            with opened(self.path, write=True, patience=self.patience()) as database:
                 database.execute("INSERT OR REPLACE INTO dialects VALUES (?, ?)", (root, dialect))
 
         self._tried(keep, None)
@@ -131,7 +153,7 @@ class Ledger:
         return otherwise
 
 
-def put(path: str | None, row: Mapping[str, Any], number: int | None = None) -> int:
+def put(path: str | None, row: Mapping[str, Any], number: int | None = None, patience: float = PATIENCE) -> int:
     """Add a row, or complete row `number`, or that of a task with a known id; what is not given stays as it is.
 
     What another run has completed stays so. The row's number. Raises `LedgerError`.
@@ -141,10 +163,10 @@ def put(path: str | None, row: Mapping[str, Any], number: int | None = None) -> 
         changes = ", ".join(f"{name} = ?" for name in names)
         values = [*(bound(row[name]) for name in names), number, row.get("status") or "completed"]
         condition = "id = ? AND (status IS NOT 'completed' OR ? = 'completed')"
-        with opened(path, write=True) as database:
+        with opened(path, write=True, patience=patience) as database:
             database.execute(f"UPDATE calls SET {changes} WHERE {condition}", values)  # noqa: S608  # COLUMNS
         return number
-    with opened(path, write=True) as database:
+    with opened(path, write=True, patience=patience) as database:
         database.execute("BEGIN IMMEDIATE")
         made = insert(database, row)
         database.execute("COMMIT")
@@ -174,20 +196,29 @@ def rows(
     values: tuple[Any, ...] = (),
     columns: tuple[str, ...] = COLUMNS,
     table: str = "calls",
+    *,
+    patience: float = PATIENCE,
 ) -> list[tuple[Any, ...]]:
     """The rows that fit an SQL condition, as tuples of `columns`. Raises `LedgerError`."""
     if path is not None and not os.path.exists(path):
         return []
-    with opened(path, write=False) as database:
+    with opened(path, write=False, patience=patience) as database:
         found = database.execute(f"SELECT {', '.join(columns)} FROM {table} WHERE {condition}", values)  # noqa: S608  # ours
         return [tuple(os.fsdecode(cell) if isinstance(cell, bytes) else cell for cell in row) for row in found]
 
 
-def first(path: str | None, condition: str, values: tuple[Any, ...]) -> dict[str, Any]:
+def first(path: str | None, condition: str, values: tuple[Any, ...], patience: float = PATIENCE) -> dict[str, Any]:
     """The first row that fits an SQL condition, with its number in `id`; {} if there is none. Raises `LedgerError`."""
+    return next(iter(numbered(path, f"{condition} LIMIT 1", values, patience)), {})
+
+
+def numbered(
+    path: str | None, condition: str, values: tuple[Any, ...], patience: float = PATIENCE
+) -> list[dict[str, Any]]:
+    """The rows that fit an SQL condition, each with its number in `id`. Raises `LedgerError`."""
     columns = ("id", *COLUMNS)
-    found = rows(path, f"{condition} LIMIT 1", values, columns)
-    return dict(zip(columns, found[0])) if found else {}
+    found = rows(path, condition, values, columns, patience=patience)
+    return [dict(zip(columns, row)) for row in found]
 
 
 def bound(value: Any) -> Any:
@@ -203,8 +234,9 @@ def bound(value: Any) -> Any:
 
 
 @contextlib.contextmanager
-def opened(path: str | None, *, write: bool) -> Any:
-    """The database, ready for use. Raises `LedgerError` for all that can go wrong with it."""
+def opened(path: str | None, *, write: bool, patience: float = PATIENCE) -> Any:
+    """The database, ready for use; `patience` is the number of seconds to wait for other writers. Raises `LedgerError`
+    for all that can go wrong with it."""
     import sqlite3
 
     if path is None:
@@ -212,7 +244,7 @@ def opened(path: str | None, *, write: bool) -> Any:
     if os.path.exists(path) and not os.path.isfile(path):
         raise LedgerError(f"the ledger {path} cannot be used: it is not a regular file")
     try:
-        with contextlib.closing(_connect(path, write=write)) as database:
+        with contextlib.closing(_connect(path, write=write, patience=patience)) as database:
             if not write:  # what a hand has damaged is shown so
                 database.text_factory = lambda data: data.decode("utf-8", "replace")
             yield database
@@ -221,7 +253,7 @@ def opened(path: str | None, *, write: bool) -> Any:
         raise LedgerError(f"the ledger {path} cannot be used: {reason}") from None
 
 
-def _connect(path: str, *, write: bool) -> sqlite3.Connection:
+def _connect(path: str, *, write: bool, patience: float) -> sqlite3.Connection:
     import sqlite3
     from urllib.parse import quote
 
@@ -230,10 +262,10 @@ def _connect(path: str, *, write: bool) -> sqlite3.Connection:
         # they are there, another user is writing, and what they hold counts.
         mode = "mode=ro" if os.access(f"{path}-wal", os.R_OK, effective_ids=_EFFECTIVE) else "immutable=1"
         uri = f"file:{quote(os.fsencode(os.path.abspath(path)))}?{mode}"
-        return _prepared(sqlite3.connect(uri, uri=True, timeout=PATIENCE, isolation_level=None), _prepare_to_read)
+        return _prepared(sqlite3.connect(uri, uri=True, timeout=patience, isolation_level=None), _prepare_to_read)
     files.make_private(os.path.dirname(path) or ".")
     os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))  # SQLite's own mode would be 0644
-    return _prepared(sqlite3.connect(os.path.abspath(path), timeout=PATIENCE, isolation_level=None), _prepare)
+    return _prepared(sqlite3.connect(os.path.abspath(path), timeout=patience, isolation_level=None), _prepare)
 
 
 def _is_writable(path: str) -> bool:
@@ -282,6 +314,8 @@ def _prepare(database: sqlite3.Connection) -> None:
     if (version := _version(database)) != _VERSION:
         raise _foreign(version)
     if database.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+        timeout = database.execute("PRAGMA busy_timeout").fetchone()[0]
+        database.execute(f"PRAGMA busy_timeout = {timeout // 2}")  # the other half is for what comes after it
         with contextlib.suppress(sqlite3.OperationalError):  # others are at work: a later run will do it
             database.execute("PRAGMA journal_mode = WAL").fetchall()  # stays with the file
 

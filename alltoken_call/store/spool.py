@@ -52,7 +52,7 @@ class Spool:
         self.path: str | None = None
         self._cut: str | None = None  # the largest answer of this run that broke off
         self._cut_size = 0
-        self._folders = [*folders, files.temporary()]
+        self._folders: list[str | None] = [*folders, None]  # None: the temporary one, found if it is needed
         self._file: int | None = None  # a descriptor: a buffer would hide which bytes a full disk has taken
         self.size = 0  # bytes of the answer
         self._memory: bytearray | None = None
@@ -61,9 +61,10 @@ class Spool:
         """Open a new spool in the first folder that lets us."""
         self.path, self.size, self._memory = None, 0, None
         while self._folders:
-            path = os.path.join(self._folders[0], f"{self._name}.{os.urandom(4).hex()}.json")
+            folder = self._folders[0] or files.temporary()
+            path = os.path.join(folder, f"{self._name}.{os.urandom(4).hex()}.json")
             try:
-                _make(self._folders[0])
+                _make(folder)
                 self._file, self.path = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600), path
                 return
             except OSError:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 import decimal
+import math
 import os
 import re
 from decimal import Decimal
@@ -62,13 +63,15 @@ class Sum:
         return self.calls > self.unknown
 
 
-def groups(path: str | None, since: float, by: str, gateway: str | None = None) -> dict[str, Sum]:
+def groups(
+    path: str | None, since: float, by: str, gateway: str | None = None, patience: float = ledger.PATIENCE
+) -> dict[str, Sum]:
     """The sums of all calls since an instant (seconds since the epoch), by one of `KEYS`. Raises `LedgerError`."""
     if path is not None and not os.path.exists(path):
         return {}
     where, values = ("1", ()) if gateway is None else ("gateway = ?", (gateway,))
     found: dict[str, Sum] = {}
-    with ledger.opened(path, write=False) as database:
+    with ledger.opened(path, write=False, patience=patience) as database:
         if by != "day":
             _add_up(database, found, by, f"started >= ? AND {where}", (since, *values))
         else:
@@ -99,8 +102,8 @@ def _add_up(database: sqlite3.Connection, found: dict[str, Sum], key: str, where
     for name, calls, prompt, completion, costs, free, estimated, units, short in database.execute(query, values):
         one = found.setdefault("unknown" if name is None else str(name), Sum())
         one.calls += calls
-        one.prompt_tokens += int(prompt)
-        one.completion_tokens += int(completion)
+        one.prompt_tokens += int(prompt) if math.isfinite(prompt) else 0  # damaged by hand
+        one.completion_tokens += int(completion) if math.isfinite(completion) else 0
         one.unknown += calls - costs - (free or 0)
         one.estimated += estimated or 0
         one.usd = EXACT.add(one.usd, Decimal(units or 0).scaleb(-10, EXACT))
@@ -138,7 +141,7 @@ def _days(database: sqlite3.Connection, since: float) -> Iterator[tuple[str, flo
         begin = end
 
 
-def last(path: str | None, gateway: str | None = None) -> dict[str, Any]:
+def last(path: str | None, gateway: str | None = None, patience: float = ledger.PATIENCE) -> dict[str, Any]:
     """The call that ended last, with the row's number in `id`; {} if there is none. Raises `LedgerError`."""
     where, values = ("gateway = ?", (gateway,)) if gateway else ("id > (SELECT max(id) - 1000 FROM calls)", ())
-    return ledger.first(path, f"{where} ORDER BY coalesce(ended, started) DESC, id DESC", values)
+    return ledger.first(path, f"{where} ORDER BY coalesce(ended, started) DESC, id DESC", values, patience)

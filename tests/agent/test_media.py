@@ -145,6 +145,16 @@ class Image(MediaCase):
             generate_image("a fox", "fox.png", on_status=fail)
         self.assertEqual(self.rows("task_id, status, exit_status"), [(IGEN, "queued", 130)])
 
+    def test_where_nobody_tells_the_dialect_there_is_a_row_that_cost_nothing(self):
+        closed = "http://127.0.0.1:1"
+        for make, command in ((generate_image, "image"), (generate_video, "video")):
+            with self.assertRaises(CallError) as caught:
+                make("a fox", model="m", gateway="relay", base_url=closed, api_key=KEY)
+            error = caught.exception
+            self.assertEqual((error.status, error.partial.cost.source), (3, "none"))
+            row = self.rows("command, gateway, model, status, cost, source, exit_status")[-1]
+            self.assertEqual(row, (command, "relay", "m", "refused", None, "none", 3))
+
     def test_the_budget_and_ledger_false_hold(self):
         with mock.patch.dict(os.environ, ALLTOKEN_BUDGET="0/day"):
             self.assertEqual(self.failure(generate_image, "a fox").code, "budget")

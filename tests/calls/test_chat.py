@@ -445,14 +445,28 @@ class Contents(Case):
     def test_the_cost_is_the_gateways_figure_or_unknown(self):
         for name, pieces, expected in (
             ("the comment", (DONE, COST), "0.0000188000"),
-            ("the comment before [DONE]", (COST, DONE), "0.0000188000"),
+            ("a comment before [DONE]", (COST, DONE), None),
+            ("one before [DONE], and the comment", (b': {"cost":"9"}\n\n', DONE, COST), "0.0000188000"),
+            ("no [DONE]", (event(delta(finish="stop")), COST), None),
             (
                 "the comment wins over usage.cost",
                 (event({"choices": [], "usage": {"cost": 9}}), DONE, COST),
                 "0.0000188000",
             ),
             ("usage.cost", (event({"choices": [], "usage": {"cost": 1.88e-05}}), DONE), "0.0000188"),
-            ("a free model", (DONE, b': {"cost":"0"}\n\n'), "0"),
+            ("a free model", (DONE, b': {"cost":"0","input_price":"0","output_price":"0.0"}\n\n'), "0"),
+            ("0 with a price", (DONE, b': {"cost":"0","input_price":"0","output_price":"1.25"}\n\n'), None),
+            ("0 without prices", (DONE, b': {"cost":"0"}\n\n'), None),
+            (
+                "0 for the tokens of the usage",
+                (event({"choices": [], "usage": USAGE}), DONE, b': {"cost":"0"}\n\n'),
+                None,
+            ),
+            (
+                "0 for no tokens",
+                (event({"choices": [], "usage": dict.fromkeys(USAGE, 0)}), DONE, b': {"cost":"0"}\n\n'),
+                "0",
+            ),
             ("a keep-alive", (DONE, b": keep-alive\n\n"), None),
             ("no cost in the figures", (DONE, b': {"input_price":"1"}\n\n'), None),
             ("null", (DONE, b': {"cost":null}\n\n'), None),

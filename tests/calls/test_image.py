@@ -40,6 +40,32 @@ class Completed(TaskCase):
     def url(self, name=f"{IGEN}.png"):
         return f"{self.gateway.url}/files/{name}"
 
+    def test_another_format_than_the_name_says_is_a_warning_and_the_image_stays_under_the_name(self):
+        jpeg, webp = b"\xff\xd8\xff\xe0" + bytes(90), b"RIFF....WEBPVP8 " + bytes(90)
+        for name, data, argv, warned in (
+            ("x.jpg", png(), (), True),
+            ("x.PNG", jpeg, (), True),
+            ("x.png", webp, ("--format", "webp"), True),
+            ("x.jpeg", jpeg, (), False),
+            ("x.webp", webp, (), False),
+            ("x.png", png(), (), False),
+            ("x.image", jpeg, (), False),
+            ("x", webp, (), False),
+        ):
+            for field in ("b64_json", "url"):
+                with self.subTest(name, data=data[:4], field=field):
+                    self.fresh()
+                    made = entry(data)
+                    if field == "url":
+                        made = {"r2_url": self.url()}
+                        self.gateway.on(f"GET /files/{IGEN}.png", reply(200, data))
+                    self.gateway.on(GET_IMAGE, reply(200, document(made)))
+                    result = self.image("x", "-o", name, "-q", *argv)
+                    self.assertQuietly(0, result)
+                    self.assertEqual(result.err.startswith("[warning] "), warned, result.err)
+                    self.assertEqual(name in result.err, warned)
+                    self.assertHolds(name, data)
+
     def test_the_one_answer_becomes_the_file_and_nothing_else_is_left(self):
         escaped = DONE.replace(b"+", b"\\u002b").replace(b"/", b"\\u002f")
         for name, step in {

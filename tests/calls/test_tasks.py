@@ -208,9 +208,19 @@ class Refusals(TaskCase):
             for command, submit in (("image", IMAGE), ("video", VIDEO)):
                 with self.subTest(code=code, command=command):
                     self.gateway.requests.clear()
-                    self.gateway.on(submit, reply(code, b"<html>no</html>"))
+                    self.gateway.on(submit, reply(code, b"no"))
                     self.assertQuietly(end, self.call(command, "x"))
                     self.assertEqual(self.methods(), ["POST", *LOOKS.get(code, ())])
+
+    def test_a_web_page_with_404_is_a_wrong_root(self):
+        for command, submit in (("image", IMAGE), ("video", VIDEO)):
+            self.gateway.requests.clear()
+            self.gateway.on(submit, reply(404, b"<html>no</html>"))
+            result = self.call(command, "x")
+            self.assertQuietly(3, result)
+            self.assertIn("ALLTOKEN_BASE_URL", result.err)
+            self.assertIn("[cost] none", result.err)
+            self.assertEqual(self.methods(), ["POST"])
 
     def test_a_200_that_is_an_error_is_that_error_and_not_an_unknown_outcome(self):
         for answer, end in (

@@ -13,6 +13,7 @@ from alltoken_call.cli import main as cli
 from alltoken_call.commands.chat import FIELDS
 from alltoken_call.errors import CallError, ExitStatus, Interrupted
 
+from .. import support
 from ..gateway import CHAT, DONE, KEY, delta, event, frames, raw, refuse, reply, stream
 from ..harness import ALWAYS, Case
 
@@ -199,6 +200,38 @@ class Top(Case):
         self.assertEqual(result.err, "")
         self.assertTrue(result.document["ok"])
 
+    def test_so_may_what_has_a_value(self):
+        for argv in (
+            ["--gateway", "alltoken"],
+            ["--gateway=alltoken"],
+            ["--timeout", "5", "-q"],
+            ["--json", "--max-wait", "9"],
+            ["--max-wait=9", "--gateway", "AllToken", "--timeout=5"],
+        ):
+            with self.subTest(argv):
+                self.assertQuietly(0, self.call(*argv, "chat", "hi"))
+                self.assertEqual(self.sent(), "hi")
+                self.assertQuietly(2, self.call(*argv, "chat", "hi", "--max-wait", "x"))
+                result = self.call(*argv, "chta", "hi")
+                self.assertQuietly(2, result)
+                self.assertIn("did you mean chat?", result.err)
+                self.assertQuietly(2, self.call(*argv))
+        self.assertEqual(
+            self.call("--gateway", "ollama", "chat", "-m", "x", "hi", "--dry-run").document["url"][:22],
+            "http://localhost:11434",
+        )
+        self.assertQuietly(2, self.call("--timeout", "soon", "chat", "hi"))
+        self.assertQuietly(2, self.call("--gateway"))
+
+    def test_help_and_version_take_no_words(self):
+        for option in ("--version", "-V", "--help", "-h"):
+            for words in (["x"], ["chat", "hi"], ["--json"]):
+                with self.subTest(option, words=words):
+                    result = self.call(option, *words)
+                    self.assertQuietly(2, result)
+                    self.assertIn(f"{option} takes no words", result.err)
+                    self.assertNotIn("did you mean", result.err)
+
     def test_what_stands_at_the_top_takes_one_word(self):
         for option, good in (("--completion", "bash"), ("--install-skills", self.folder)):
             for argv in ([option], [f"{option}="], [option, ""], [option, good, "more"], [f"{option}={good}", "more"]):
@@ -279,6 +312,38 @@ class Json(Case):
                 self.assertNotEqual(result.status, 0)
                 self.assertEqual(result.document["model"], "glm-5.1")
 
+    def test_so_does_one_whose_model_was_not_named_with_an_option(self):
+        kept = self.file("full.json", b'{"model": "kept-1", "messages": [{"role": "user", "content": "x"}]}')
+        keyless = {"ALLTOKEN_API_KEY": None}
+        unusable = {"ALLTOKEN_BUDGET": "nonsense"}
+        for model, argv, environ in (
+            ("gpt-5.4-mini", ("chat", "hi"), keyless),
+            ("gpt-5.4-mini", ("chat",), {}),
+            ("gpt-5.4-mini", ("chat", "hi", "--no-such"), {}),
+            ("glm-5.1", ("chat", "glm-5.1", "hi"), keyless),
+            ("glm-5.1", ("chat", "glm-5.1", "hi", "-t", "x"), {}),
+            ("glm-5.1", ("chat", "hi", "--model=glm-5.1", "-t", "x"), {}),
+            ("glm-5.1", ("chat", "glm-5.1", "hi", "--resume"), {}),
+            ("own-model", ("chat", "hi"), {**keyless, "ALLTOKEN_CHAT_MODEL": "own-model"}),
+            ("own-model", ("chat", "hi", "--gateway", "openai"), {"ALLTOKEN_OPENAI_CHAT_MODEL": "own-model"}),
+            ("kept-1", ("chat", "hi", "--thread", kept), keyless),
+            ("kept-1", ("search", "hi", "--thread", kept), keyless),
+            ("deepseek-v4-pro", ("search", "hi"), keyless),
+            ("gpt-image-2", ("image", "x"), keyless),
+            ("gpt-image-2", ("image", "x", "--size"), {}),
+            ("gpt-image-2", ("image", "x"), unusable),
+            ("gpt-5.4-mini", ("chat", "hi"), unusable),
+            ("seedance-1.5-pro", ("video", "x"), unusable),
+            ("seedance-1.5-pro", ("video",), {}),
+            (None, ("image", "--resume", "igen_1"), keyless),
+            (None, ("video", "--list"), keyless),
+            (None, ("models", "--no-such"), {}),
+        ):
+            with self.subTest(argv, **environ):
+                result = self.call(*argv, "--json", **environ)
+                self.assertNotEqual(result.status, 0)
+                self.assertEqual(result.document["model"], model)
+
     def test_an_unknown_command_is_one_document_too(self):
         for argv in (["nothing", "--json"], ["--json"], ["--no-such", "--json"]):
             with self.subTest(argv):
@@ -354,6 +419,24 @@ class Outcomes(Case):
             with self.subTest(name):
                 number = getattr(signal, name)
                 self.assertEqual(self.broken_by(Interrupted(number)).status, 128 + number)
+
+    def test_a_signal_while_the_command_line_is_parsed_is_no_bug(self):
+        for signum in (signal.SIGINT, signal.SIGTERM):
+            with self.subTest(signum):
+                context = support.context(program=["alltoken-call"], environ=self.environ)
+                for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                    self.addCleanup(signal.signal, number, signal.getsignal(number))
+                context.signals.install()
+                parse = cli.Parser.parse_known_args
+
+                def struck(parser, *given, parse=parse, signum=signum):  # inside parse_intermixed_args
+                    os.kill(os.getpid(), signum)
+                    return parse(parser, *given)
+
+                with mock.patch.object(cli.Parser, "parse_known_args", struck):
+                    self.assertEqual(cli.main(["chat", "hi"], context), 128 + signum)
+                self.assertIn(b"[error] interrupted", context.stderr.written)
+                self.assertEqual(self.gateway.requests, [])
 
     def test_a_second_signal_while_the_first_is_told_is_not_a_traceback(self):
         class Impatient(io.BytesIO):

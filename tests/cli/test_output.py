@@ -11,10 +11,11 @@ import termios
 import threading
 import time
 import unittest
+from unittest import mock
 
 from alltoken_call.cli.output import Output
 from alltoken_call.cli.report import document, tell_error, tell_money
-from alltoken_call.errors import CallError, ExitStatus, NetError, OutputError, UsageError
+from alltoken_call.errors import CallError, ExitStatus, Interrupted, NetError, OutputError, UsageError
 from alltoken_call.gateways.alltoken import AllToken
 from alltoken_call.net.clock import Clock
 from alltoken_call.text import inert
@@ -560,6 +561,23 @@ class Descriptors(unittest.TestCase):
             shown.text("hi")
         self.assertFalse(shown.stdout_works)
         shown.end_text()
+
+    def test_a_signal_while_stderr_is_written_to_leaves_it_open_if_it_takes_more(self):
+        reader, writer = os.pipe()
+        self.addCleanup(os.close, reader)
+        shown = Output(support.context(stderr=self.opened(writer)))
+        with mock.patch.object(os, "write", side_effect=Interrupted(signal.SIGTERM)), self.assertRaises(Interrupted):
+            shown.note("usage", "x")
+        shown.say("[error] interrupted")
+        self.assertEqual(os.read(reader, 999), b"[error] interrupted\n")
+
+    def test_a_signal_ends_the_wait_for_a_reader_of_stderr(self):
+        shown = Output(support.context(stderr=self.opened(self.full())))
+        with mock.patch.object(os, "write", side_effect=Interrupted(signal.SIGTERM)), self.assertRaises(Interrupted):
+            shown.say("x")
+        begun = time.monotonic()
+        shown.say("nothing is written any more")
+        self.assertLess(time.monotonic() - begun, 0.2)
 
     def test_a_non_blocking_pipe_gets_every_byte(self):
         for size in (100, 3_000_000):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from ..gateway import CHAT, refuse
+import os
+
+from ..gateway import CHAT, KEY, refuse
 from ..harness import Case
 
 USAGE = "[usage] prompt=5 completion=8 total=13 model=gpt-5.4-mini"
@@ -25,6 +27,45 @@ class Money(Case):
     def test_quiet_and_json_leave_no_empty_line(self):
         self.assertEqual(self.chat("-q", "hi", terminals="out err").err, "")
         self.assertTrue(self.chat("--json", "hi", terminals="out err").err.startswith("\x1b[2m[usage]"))
+
+
+class Resume(Case):
+    """The resume command, which says more if there is no ledger to look it up in."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.target = os.path.join(self.folder, "x.png")
+        self.detached = ["image", "-m", "gpt-image-2", "x", "-o", self.target, "--detach", "--json"]
+
+    def test_it_names_the_gateway_if_neither_the_ledger_nor_the_environment_does(self):
+        twin = {"ALLTOKEN_TWIN_BASE_URL": self.gateway.url, "ALLTOKEN_TWIN_API_KEY": KEY}
+        twin |= {"ALLTOKEN_TWIN_DIALECT": "alltoken"}
+        for named, environ, wanted in (
+            ("twin", {}, " --gateway twin"),
+            ("twin", {"ALLTOKEN_GATEWAY": "twin"}, ""),
+            (None, {"ALLTOKEN_GATEWAY": "Twin"}, ""),
+            ("alltoken", {"ALLTOKEN_GATEWAY": "twin"}, " --gateway alltoken"),
+            ("alltoken", {"ALLTOKEN_GATEWAY": "unheard-of"}, " --gateway alltoken"),
+            ("alltoken", {}, ""),
+            (None, {}, ""),
+        ):
+            for ledger in ("off", "/dev/null/ledger.db", None):
+                with self.subTest(named=named, ledger=ledger, **environ):
+                    option = ["--gateway", named] if named else []
+                    argv = [*self.detached, *option]
+                    result = self.call(*argv, ALLTOKEN_LEDGER=ledger, **twin, **environ)
+                    self.assertQuietly(0, result)
+                    task, more = result.document["task_id"], f" -o {self.target}{wanted}" if ledger else ""
+                    command = f"alltoken-call image --resume {task}{more}"
+                    self.assertEqual(result.document["resume"], command)
+                    self.assertIn(f"\n{command}  # ", result.err)
+
+    def test_it_finds_the_task_without_a_ledger(self):
+        own = {"ALLTOKEN_TWIN_BASE_URL": self.gateway.url, "ALLTOKEN_TWIN_API_KEY": KEY, "ALLTOKEN_LEDGER": "off"}
+        own |= {"ALLTOKEN_TWIN_DIALECT": "alltoken", "ALLTOKEN_BASE_URL": "http://127.0.0.1:1"}
+        argv = [*self.detached, "--gateway", "twin"]
+        resume = self.call(*argv, **own).document["resume"]
+        self.assertQuietly(0, self.call(*resume.split()[1:], **own))
 
 
 class RateLimits(Case):

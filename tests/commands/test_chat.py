@@ -132,6 +132,20 @@ class Model(Case):
         self.assertEqual(self.shell('{ sleep 0.5; printf x; } | "$@"', "chat", "gpt-5.4").status, 0)
         self.assertEqual((self.gateway.requests[-1].json["model"], self.sent()), ("gpt-5.4", "x"))
 
+    def test_a_web_page_is_a_wrong_root_also_if_a_word_was_taken_for_the_model(self):
+        tool = self.file("tool", '#!/bin/sh\n# tool: {"description": "d", "parameters": {"type": "object"}}\n')
+        os.chmod(tool, 0o755)
+        for status in (200, 404):
+            for argv in (("gpt-5.4-mini", "hi"), ("gpt-5.4-mini", "hi", "--tool", tool)):
+                self.gateway.requests.clear()
+                self.gateway.on(CHAT, reply(status, b"<html>"))
+                result = self.chat(*argv)
+                self.assertQuietly(3, result)
+                self.assertIn("ALLTOKEN_BASE_URL", result.err)
+                self.assertEqual(len(self.gateway.requests), 1)
+        self.gateway.on(CHAT, reply(404, b"no such page"))
+        self.assertQuietly(1, self.chat("hi"))
+
 
 class Request(Case):
     def test_the_options_become_fields(self):
@@ -316,6 +330,14 @@ class Thread(Case):
         self.assertEqual(self.messages(), [*first, ("user", "two"), ("assistant", "Grüße")])
         self.assertEqual(len(self.gateway.requests[1].json["messages"]), 4)
         self.assertEqual(sorted(os.listdir(self.folder)), ["state", "thread.json"])
+
+    def test_a_blank_path_is_status_2_and_nothing_is_sent(self):
+        for command in ("chat", "search"):
+            for path in ("", "  "):
+                result = self.call(command, "hi", "--thread", path)
+                self.assertQuietly(2, result)
+                self.assertIn("--thread", result.err)
+        self.assertEqual(self.gateway.requests, [])
 
     def test_an_old_thread_keeps_its_mode_and_s_replaces_its_system_message(self):
         self.file("thread.json", [{"role": "system", "content": "old"}, {"role": "user", "content": "a", "name": "x"}])

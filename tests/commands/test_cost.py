@@ -11,7 +11,7 @@ import unittest
 from decimal import Decimal
 from typing import Any
 
-from alltoken_call.store import ledger
+from alltoken_call.store import ledger, sums
 
 from ..gateway import CHAT, DONE, KEY, PRICES, frames, raw, refuse, reply, stream
 from ..harness import Case, Result
@@ -49,7 +49,7 @@ class CostCase(Case):
 
     def ask(self, cost: str | None, **options: Any) -> None:
         """A chat whose cost the gateway gives as a JSON value, or does not give."""
-        comment = b"" if cost is None else b': {"cost":%s}\n\n' % cost.encode()
+        comment = b"" if cost is None else b': {"cost":%s,"input_price":0,"output_price":0}\n\n' % cost.encode()
         self.gateway.on(CHAT, stream(frames("a"), DONE + comment))
         self.assertQuietly(0, self.chat("hi", **options))
 
@@ -358,6 +358,35 @@ class LastCall(CostCase):
                 document = self.document_of(self.cost("--json"), *FIELDS)
                 self.assertEqual(document["cost"], {"usd": None, "source": source})
                 self.assertEqual(self.gateway.requests, [])
+
+    def test_rows_that_were_damaged_by_hand_are_no_crash(self):
+        numbers, texts = (
+            ("started", "ended", "prompt_tokens", "completion_tokens", "exit_status"),
+            ("command model cost source status task_id request_id output root gateway").split(),
+        )
+        for value in ("junk", b"\xff\x00", 9e999, -9e999, 1e300, -5, "", "٣", "\x1b[31m", 1.5):
+            for names in (("started",), numbers, texts, numbers + tuple(texts)):
+                with self.subTest(value, names=names):
+                    self.put({"cost": "0.5", "prompt_tokens": 19, "completion_tokens": 12})
+                    changes = ", ".join(f"{name} = ?" for name in names)
+                    path = os.path.join(self.folder, "state", "alltoken-call", "ledger.db")
+                    with contextlib.closing(sqlite3.connect(path)) as database, database:
+                        database.execute(f"UPDATE calls SET {changes}", [value] * len(names))
+                    for argv in (
+                        (),
+                        ("--calls",),
+                        ("--since", "2020-01-01"),
+                        *(("--by", key) for key in sums.KEYS),
+                        ("--since", "2020-01-01", "--reconcile"),
+                    ):
+                        for more in ((), ("--json",)):
+                            result = self.cost(*argv, *more)
+                            if result.status != 1 or "nothing_recorded" not in result.err:  # "junk" is never since
+                                self.assertQuietly(0, result)
+                            if more:
+                                self.assertIn("cost", result.document)
+                    os.unlink(path)
+        self.put({"cost": "0.5"})
 
     def test_an_exit_status_that_is_not_0_and_another_gateway_are_told(self):
         self.put({"cost": "1"})

@@ -74,7 +74,6 @@ class Costs(unittest.TestCase):
         for figures, usd in (
             ({"cost": "0.0000188000", "input_price": "0.2"}, "0.0000188000"),
             ({"cost": 0.25}, "0.25"),
-            ({"cost": "0"}, "0"),
             ({"cost": "0.00", "prompt_tokens": 0, "completion_tokens": 0}, "0.00"),
             ({"cost": "0.00", "prompt_tokens": 19, "input_price": "0.0", "output_price": "0"}, "0.00"),
             ({"cost": None}, None),
@@ -84,14 +83,18 @@ class Costs(unittest.TestCase):
             ({}, None),
         ):
             with self.subTest(figures):
-                cost = SERVER.comment_cost(figures)
+                cost = SERVER.comment_cost(figures, {"prompt_tokens": 0, "completion_tokens": 0})
                 self.assertEqual(cost and (cost.usd, cost.source), usd and (usd, "gateway"))
 
     def test_a_cost_of_zero_for_tokens_is_unknown_unless_the_comments_own_prices_are_zero(self):
+        own = {"prompt_tokens": 19, "completion_tokens": 0}
         for prices in ({}, {"input_price": "0"}, {"input_price": "0.2", "output_price": "0"}, {"output_price": 0}):
-            with self.subTest(prices):
-                cost = SERVER.comment_cost({"cost": "0.00", "prompt_tokens": 19, "completion_tokens": 0} | prices)
-                self.assertEqual((cost.usd, cost.source), (None, None))
+            for figures, usage in ((own, None), ({}, {"total_tokens": 31}), ({}, {}), ({}, None), (own, {"total": 0})):
+                with self.subTest(prices, usage=usage):
+                    cost = SERVER.comment_cost({"cost": "0.00"} | figures | prices, usage)
+                    self.assertEqual((cost.usd, cost.source), (None, None))
+        free = {"cost": "0.00", "input_price": "0", "output_price": "0"}
+        self.assertEqual(SERVER.comment_cost(free, {"total_tokens": 31}).usd, "0.00")
 
 
 class Lists(unittest.TestCase):

@@ -307,4 +307,4 @@ class Costs(unittest.TestCase):
                 self.assertEqual(cost and cost.usd, usd)
 
     def test_a_comment_is_about_something_else_unless_the_dialect_knows_it(self):
-        self.assertIsNone(SERVER.comment_cost({"cost": "0.25"}))
+        self.assertIsNone(SERVER.comment_cost({"cost": "0.25"}, None))

@@ -195,10 +195,12 @@ class Rows(LedgerCase):
                 self.assertEqual((row["cost"], row["source"]), (None, None))
                 self.assertEqual((row["prompt_tokens"], row["completion_tokens"]), (19, 12))
 
-    def test_a_cost_of_zero_is_known(self):
+    def test_a_cost_of_zero_is_known_if_the_prices_are_zero(self):
         for figure in (b'"0"', b"0", b'"0.0000000000"'):
             with self.subTest(figure):
-                self.gateway.on(CHAT, stream(frames("a"), DONE, b': {"cost":%s}\n\n' % figure))
+                self.gateway.on(
+                    CHAT, stream(frames("a"), DONE, b': {"cost":%s,"input_price":0,"output_price":0}\n\n' % figure)
+                )
                 self.assertQuietly(0, self.chat("hi"))
                 row = self.only_row()
                 self.assertEqual((float(row["cost"]), row["source"]), (0.0, "gateway"))

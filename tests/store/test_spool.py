@@ -107,6 +107,14 @@ class Arrivals(Folder):
         with open(path, "rb") as file:
             self.assertTrue(file.read() == data, "the answer was damaged")
 
+    def test_the_temporary_directory_is_looked_for_only_if_no_other_takes_the_answer(self):
+        with mock.patch.object(spool.files, "temporary", side_effect=AssertionError):
+            kept = Spool([self.folder], TASK)
+            kept.begin()
+            kept.write(DONE)
+            kept.whole().close()
+        self.assertTrue(kept.path.startswith(self.folder))
+
     def test_nothing_is_made_before_an_answer_begins(self):
         kept = self.spool()
         self.assertEqual((kept.path, kept.kept, os.listdir(self.folder)), (None, [], ["tmp"]))
