@@ -25,8 +25,8 @@ class Repeat:
 
     A request that never left is always repeated. `bare`: answers with these statuses and without the gateway's own
     error count as lost, since a proxy's status does not say whether the gateway acted. `forever`: everything passing,
-    and failures with these `codes`, until the deadline; `last`: also at the deadline, in the request's grace. No attempt
-    starts later than `latest` seconds after the first.
+    and failures with these `codes`, until the deadline; `last`: also at the deadline, in the request's grace. No
+    attempt starts later than `latest` seconds after the first.
     """
 
     def __init__(

@@ -24,6 +24,8 @@ TEXT = "Grüße\n\N{OLD PERSONAL COMPUTER}\r\u2028x\x00\x85y"
 class Canned:
     """An answer in given pieces."""
 
+    status = 200
+
     def __init__(self, *pieces: bytes) -> None:
         self.pieces = [*pieces, b""]
 
