@@ -148,6 +148,7 @@ class Client:
                 "protocol",
                 http=response.status,
                 hint=f"{self.gateway.prefix}BASE_URL may not be the root of the API",
+                request_id=self.request_id_of(response),
             )
 
     def _notice(self, response: Response) -> None:
