@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import gc
 import multiprocessing
 import os
 import unittest
@@ -66,6 +67,8 @@ class _Parallel(unittest.TestSuite):
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         if cores == 1 or debug or len(self.modules) == 1:
             return super().run(result, debug)
+        gc.collect()
+        gc.freeze()  # what the workers share is not looked at, and so not copied, again and again
         fork = multiprocessing.get_context("fork")  # what was loaded is there already
         with concurrent.futures.ProcessPoolExecutor(2 * cores, fork) as pool:  # half of the time is waiting
             for count, outcomes in pool.map(_run, range(len(self.modules))):

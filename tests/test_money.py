@@ -157,7 +157,7 @@ class Talking(MoneyCase):
                 (1, NONE, refuse(404, "upstream_model_not_found"), ()),
                 (1, NONE, refuse(422, "invalid_request"), ()),
                 (3, UNKNOWN, HANG, ("--timeout", "0.05")),
-                (3, UNKNOWN, HANG, ("--max-wait", "0.05")),
+                (3, UNKNOWN, HANG, ("--max-wait", "0.4")),
                 (3, UNKNOWN, raw(b""), ()),
                 (3, UNKNOWN, raw(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n"), ()),
                 (3, UNKNOWN, reply(200, b"<html>a portal"), ()),

@@ -328,9 +328,7 @@ class BadServers(Case):
     @unittest.skipUnless(sys.platform.startswith("linux"), "peak memory is read from /proc")
     def test_long_lines_take_less_than_60_mib(self):
         for name, arguments in (
-            ("long", {"size": 16_000_000}),
             ("long", {"size": 16_000_000, "end": "😀’"}),
-            ("long", {"size": 5_300_000, "text": "中", "end": "😀"}),
             ("escaped", {"size": 16_000_000, "escape": "\\ud83d\\ude00"}),
             ("noise", {"size": 60 << 20}),
         ):
