@@ -476,19 +476,18 @@ class Processes(LedgerCase):
             "sys.exit(sum(os.waitpid(child, 0)[1] != 0 for child in children))\n"
         )
         for old in (False, True):
-            for turn in range(1 + old):
-                path = os.path.join(self.folder, f"many-{old}-{turn}", "ledger.db")
-                if old:
-                    self.old(path)
-                process = self.script(script, path)
-                _, err = process.communicate(timeout=6 * PATIENCE)
-                with self.subTest(old=old, turn=turn):
-                    self.assertEqual((process.returncode, err), (0, b""))
-                    rows = self.assertTakenOver(path) if old else self.rows(path)
-                    chats = {row["request_id"] for row in rows if row["command"] == "chat"}
-                    self.assertEqual(chats, {f"{number}-{turn}" for number in range(64) for turn in range(4)})
-                    self.assertEqual(len(rows), 64 * 4 + 4)
-                    self.assertEqual(os.listdir(os.path.dirname(path)), ["ledger.db"])
+            path = os.path.join(self.folder, f"many-{old}", "ledger.db")
+            if old:
+                self.old(path)
+            process = self.script(script, path)
+            _, err = process.communicate(timeout=6 * PATIENCE)
+            with self.subTest(old=old):
+                self.assertEqual((process.returncode, err), (0, b""))
+                rows = self.assertTakenOver(path) if old else self.rows(path)
+                chats = {row["request_id"] for row in rows if row["command"] == "chat"}
+                self.assertEqual(chats, {f"{number}-{turn}" for number in range(64) for turn in range(4)})
+                self.assertEqual(len(rows), 64 * 4 + 4)
+                self.assertEqual(os.listdir(os.path.dirname(path)), ["ledger.db"])
 
     @unittest.skipIf(os.name == "nt", "signals of POSIX")
     def test_an_interrupted_answer_leaves_its_row(self):
