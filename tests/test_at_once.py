@@ -14,7 +14,7 @@ from unittest import mock
 from alltoken_call.calls import tasks
 
 from .gateway import COST, Gateway, png, raw, refuse, reply
-from .harness import PATIENCE, PYTHON, Result
+from .harness import PATIENCE, Result
 from .relay import HTML
 from .relay_support import CHAT, EDIT, MAKE, RelayCase
 from .task_support import held, normal, pieces, strike, trickle
@@ -529,8 +529,8 @@ class Killed(AtOnce):
     def die(self, where: str, moment: str, *argv: str) -> Result:
         """A run that is killed before or after a function of the package."""
         module, _, name = where.partition(":")
-        command = [*PYTHON, "-c", DYING, f"alltoken_call.{module}", name, moment, "1", str(int(signal.SIGKILL))]
-        return self.execute(*argv, command=command)
+        how = (f"alltoken_call.{module}", name, moment, "1", str(int(signal.SIGKILL)))
+        return self.execute(*how, *argv, code=DYING)
 
     def kill(self, *argv: str, seen: threading.Event) -> None:
         process = self.spawn(*argv)
