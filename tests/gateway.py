@@ -585,17 +585,15 @@ ROUTES: Iterable[tuple[str, Callable[..., None]]] = (
 )
 
 
-def main(words: list[str]) -> int:
-    """Serve, or run one command against a gateway of its own. Its costs land in a state directory of its own."""
-    root = str(Path(__file__).resolve().parent.parent)
-    with tempfile.TemporaryDirectory() as state, Gateway(pace=0.03, work=3.0) as gateway:
-        gateway.hints = {"next_poll_after_ms": 1000}
-        settings = {"ALLTOKEN_BASE_URL": gateway.url, "ALLTOKEN_API_KEY": KEY, "XDG_STATE_HOME": state}
+def serve(gateway: Gateway, settings: dict[str, str], words: list[str]) -> int:
+    """Run one command with `settings`, or, without one, print them and serve. Costs land in a directory of their own."""
+    with tempfile.TemporaryDirectory() as state:
+        settings = settings | {"XDG_STATE_HOME": state}
         if words:
             environ = {name: value for name, value in os.environ.items() if name != "ALLTOKEN_LEDGER"}
-            command = [sys.executable, os.path.join(root, "alltoken_call"), *words]
+            package = Path(__file__).resolve().parent.parent / "alltoken_call"
             try:
-                return subprocess.call(command, env=environ | settings)
+                return subprocess.call([sys.executable, str(package), *words], env=environ | settings)
             except KeyboardInterrupt:
                 return 130
         for name, value in settings.items():
@@ -606,6 +604,13 @@ def main(words: list[str]) -> int:
         except KeyboardInterrupt:
             pass
     return 0
+
+
+def main(words: list[str]) -> int:
+    """Serve, or run one command against a gateway of its own."""
+    with Gateway(pace=0.03, work=3.0) as gateway:
+        gateway.hints = {"next_poll_after_ms": 1000}
+        return serve(gateway, {"ALLTOKEN_BASE_URL": gateway.url, "ALLTOKEN_API_KEY": KEY}, words)
 
 
 if __name__ == "__main__":

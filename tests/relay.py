@@ -16,19 +16,15 @@ import email.policy
 import functools
 import itertools
 import json
-import os
 import re
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from decimal import ROUND_HALF_UP, Decimal
-from pathlib import Path
 from typing import Any
 
 from . import relay_media as media
-from .gateway import DONE, Exchange, Gateway, Step, delta
+from .gateway import DONE, Exchange, Gateway, Step, delta, serve
 
 RELAY_KEY = "loopback-relay-key"
 UNIT = 500_000  # quota that is one dollar
@@ -504,28 +500,13 @@ ROUTES: dict[str, tuple[Route, ...]] = {
 
 
 def main(words: list[str]) -> int:
-    """Serve, or run one command against a relay of its own. Its costs land in a state directory of its own."""
-    root = str(Path(__file__).resolve().parent.parent)
+    """Serve, or run one command against a relay of its own."""
     dialect, words = (words[1], words[2:]) if words[:1] == ["--dialect"] else ("new-api", words)
-    with tempfile.TemporaryDirectory() as state, Relay(dialect, pace=0.03, work=3.0) as relay:
-        settings = {"ALLTOKEN_GATEWAY": "relay", "ALLTOKEN_RELAY_BASE_URL": relay.url, "XDG_STATE_HOME": state}
+    with Relay(dialect, pace=0.03, work=3.0) as relay:
+        settings = {"ALLTOKEN_GATEWAY": "relay", "ALLTOKEN_RELAY_BASE_URL": relay.url}
         settings["ALLTOKEN_RELAY_API_KEY"] = RELAY_KEY
         settings["ALLTOKEN_RELAY_DIALECT"] = "new-api" if dialect == "new-api" else "openai"
-        if words:
-            environ = {name: value for name, value in os.environ.items() if name != "ALLTOKEN_LEDGER"}
-            command = [sys.executable, os.path.join(root, "alltoken_call"), *words]
-            try:
-                return subprocess.call(command, env=environ | settings)
-            except KeyboardInterrupt:
-                return 130
-        for name, value in settings.items():
-            print(f"export {name}={value}", flush=True)
-        print("running; Ctrl-C stops it", file=sys.stderr, flush=True)
-        try:
-            relay.stopping.wait()
-        except KeyboardInterrupt:
-            pass
-    return 0
+        return serve(relay, settings, words)
 
 
 if __name__ == "__main__":

@@ -7,40 +7,14 @@ import time
 import unittest
 
 from .gateway import DONE, delta, event, stream
-from .harness import PACKAGE, PATIENCE, ROOT
+from .harness import PATIENCE
 from .loop_support import LoopCase, calling, saying, wanted
+from .test_kills import DYING
 
-# Runs the CLI, which dies before or after a call of one of its functions.
-DYING = f"""
-import os, signal, sys
-place, name, moment, calls, signum = sys.argv[1:6]
-sys.path.insert(0, {str(ROOT)!r})
-from importlib import import_module
-from alltoken_call.__main__ import entry
-place = import_module("alltoken_call." + place)
-*path, name = name.split(".")
-for part in path:
-    place = getattr(place, part)
-function = getattr(place, name)
-calls = int(calls)
-def dying(*arguments, **options):
-    global calls
-    calls -= 1
-    if moment == "before" and not calls:
-        os.kill(os.getpid(), int(signum))
-    result = function(*arguments, **options)
-    if moment == "after" and not calls:
-        os.kill(os.getpid(), int(signum))
-    return result
-setattr(place, name, dying)
-sys.argv[1:] = sys.argv[6:]
-sys.argv[0] = {PACKAGE!r}
-entry()
-"""
-SAVE = ("store.thread", "Thread.save")
-ASK = ("calls.client", "Client.complete")
-RUN = ("agent.tools", "Program.call")
-RECORD = ("calls.client", "Client.record")
+SAVE = ("alltoken_call.store.thread", "Thread.save")
+ASK = ("alltoken_call.calls.client", "Client.complete")
+RUN = ("alltoken_call.agent.tools", "Program.call")
+RECORD = ("alltoken_call.calls.client", "Client.record")
 INTERRUPTED = "[interrupted: may have taken effect]"
 # where, which call of it, the moment; the results in the thread (None: there is none), and how often the tool ran
 ARROWS = [
