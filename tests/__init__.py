@@ -70,7 +70,7 @@ class _Parallel(unittest.TestSuite):
         gc.collect()
         gc.freeze()  # what the workers share is not looked at, and so not copied, again and again
         fork = multiprocessing.get_context("fork")  # what was loaded is there already
-        with concurrent.futures.ProcessPoolExecutor(2 * cores, fork) as pool:  # half of the time is waiting
+        with concurrent.futures.ProcessPoolExecutor(3 * cores, fork) as pool:  # most of the time is waiting
             for count, outcomes in pool.map(_run, range(len(self.modules))):
                 result.testsRun += count
                 for name, pairs in outcomes.items():
