@@ -206,11 +206,11 @@ class Agent:
         stream:end (text), tool:call (tool, arguments, call_id), tool:result (tool, result, call_id),
         step (usage, cost), message:assistant (message), error (error), thinking:end (always, once a run).
 
-        A handler's exception ends the run and is raised. Raises `UsageError` for a name that there is not.
+        A handler's exception ends the run and is raised. Raises `UsageError` for an unknown name.
         """
         handlers = self._state.handlers
         if name not in handlers:
-            raise UsageError(f"there is no event {name!r}", hint=f"the events are {', '.join(handlers)}")
+            raise UsageError(f"unknown event {name!r}", hint=f"the events are {', '.join(handlers)}")
         entry = (handler,)  # the same handler may be there twice
         handlers[name].append(entry)
 
@@ -222,7 +222,7 @@ class Agent:
     # The end
 
     def close(self) -> None:
-        """End the run that is going on, and the servers. Idempotent; after it there are no more runs."""
+        """End the current run and the servers. May be called twice; the agent cannot run again after it."""
         state = self._state
         state.closed = True
         self.cancel()
@@ -311,7 +311,7 @@ class Agent:
             loop.messages[:] = self._kept.messages
             self._set_system()
         if content is None and not loop.messages:
-            raise UsageError("there is no conversation to go on with")
+            raise UsageError("the conversation is empty: it cannot be continued")
         loop.tools = self._serving.start(loop.tools, clock.left)
         options = {"stream": True, "stream_options": {"include_usage": True}} if streamed else {"stream": False}
         loop.body = {name: value for name, value in loop.body.items() if name != "stream_options"} | options

@@ -258,7 +258,7 @@ class Loop:
         """Why a call is not run; None if it is."""
         tool = self.tools.get(call.name)
         if tool is None:
-            return f"error: there is no tool {call.name!r}; there are: {', '.join(self.tools)}"
+            return f"error: unknown tool {call.name!r}; there are: {', '.join(self.tools)}"
         if call.arguments is None:
             return "error: the arguments are not a JSON object"
         allowed = self.approve(call, tool)
@@ -280,7 +280,7 @@ class Loop:
 
         spent = amount(run.cost.usd)
         if spent is None:
-            message = "what this run has cost is not known, and there is no price to estimate it by"
+            message = "the cost of this run is unknown, and no price to estimate it from was found"
             raise Unfinished(message, code="max_cost", partial=run)
         if spent >= self.limit:
             raise Unfinished(f"${spent:f} of the limit of ${self.limit:f} are spent", code="max_cost", partial=run)

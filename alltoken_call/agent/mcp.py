@@ -69,7 +69,7 @@ class Server:
         self._stop = stop
         self._clock = clock or Clock()
         self._wire: Wire | None = None
-        self._end = "was not started"  # why there is no wire
+        self._end = "was not started"  # why the wire is gone, or was never made
         self._restarts = 1  # that are left
         self._meta: dict[str, Any] = {}
         self._last_id = 0

@@ -135,7 +135,7 @@ def _checked(prompt: str, out: Path | None) -> Path | None:
     if not prompt.strip():
         raise UsageError("the prompt is empty", code="no_prompt")
     if out == "-":
-        raise UsageError("out is a file or a directory, there is no stdout here")
+        raise UsageError("out must be a file or a directory; '-' is not supported here")
     return out
 
 

@@ -116,7 +116,7 @@ def run(
     found = tooling.find_tools(args, tooling.environ_of_tools(context, client))
     kept = Kept(args, context, output, thread, memory=talk is not None)
     if args.resume and content is None and not kept.messages:
-        raise UsageError(f"{args.thread} holds no conversation to go on with")
+        raise UsageError(f"{args.thread} has no conversation to continue")
     consent, shown = tooling.Consent(args, context, output), Shown(output)
     with tooling.serving(args, context, client, found) as (tools, end_group):
         consent.warn(tools)
