@@ -58,16 +58,29 @@ def entry() -> None:
     os._exit(status)
 
 
-def _status() -> int:
-    if sys.argv[1:] == ["--version"]:
+def _text(argv: "list[str]") -> "str | None":
+    """What can be told at once, without signals and environment: the version, a command's help."""
+    if argv == ["--version"]:
         from alltoken_call import __version__
 
-        try:
-            os.write(1, f"alltoken-call {__version__}\n".encode())
-            return 0
-        except OSError:  # told below
-            pass
+        return f"alltoken-call {__version__}\n"
+    if len(argv) == 2 and argv[1] in ("--help", "-h"):
+        from alltoken_call.cli.parser import COMMANDS, command_parser
+
+        return command_parser(argv[0]).format_help() if argv[0] in COMMANDS else None
+    return None
+
+
+def _status() -> int:
     try:
+        text = _text(sys.argv[1:])
+        if text is not None and getattr(sys.stdout, "encoding", None) == "utf-8":
+            data = text.encode()
+            try:
+                if os.write(1, data) == len(data):
+                    return 0
+            except OSError:  # told below
+                pass
         from alltoken_call.errors import Interrupted
 
         try:

@@ -109,7 +109,7 @@ class Early(Case):
 
 class Streams(Case):
     def test_a_full_stdout_is_status_13_said_once(self):
-        for argv in (["chat", "hi"], ["chat", "hi", "--json"], ["--version"], ["--help"]):
+        for argv in (["chat", "hi"], ["chat", "hi", "--json"], ["--version"], ["chat", "--help"], ["--help"]):
             with self.subTest(argv), open("/dev/full", "wb") as full:
                 result = self.execute(*argv, stdout=full)
                 self.assertQuietly(13, result)
@@ -134,7 +134,7 @@ class Streams(Case):
         self.assertEqual(self.gateway.requests, [])
 
     def test_a_reader_that_reads_nothing_is_141_and_nothing_is_said(self):
-        for argv in (["chat", "hi", "-q", "--json"], ["--help"], ["--version"]):
+        for argv in (["chat", "hi", "-q", "--json"], ["chat", "--help"], ["--help"], ["--version"]):
             with self.subTest(argv):
                 reader, writer = os.pipe()
                 os.close(reader)

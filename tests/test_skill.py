@@ -13,7 +13,7 @@ from glob import glob
 from pathlib import Path
 from unittest import mock
 
-from alltoken_call.cli import main as cli
+from alltoken_call.cli import parser as command_lines
 from alltoken_call.cli import skills
 from alltoken_call.errors import ExitStatus
 
@@ -109,8 +109,8 @@ def options_of(parser) -> set[str]:
 
 class Pages(unittest.TestCase):
     def test_every_option_that_a_page_names_exists(self):
-        parsers = {name: options_of(cli.command_parser(name)) for name in cli.COMMANDS}
-        known = set().union(*parsers.values(), cli.TOP)
+        parsers = {name: options_of(command_lines.command_parser(name)) for name in command_lines.COMMANDS}
+        known = set().union(*parsers.values(), command_lines.TOP)
         for page in PAGES:
             text = (ROOT / page).read_text("utf-8")
             ours = re.sub(r"^.*\b(?:git|pip|pipx|jq|zipapp|xargs|mkdir)\b.*$", "", text, flags=re.MULTILINE)
@@ -133,7 +133,7 @@ class Pages(unittest.TestCase):
                         if word not in ("||", "&&")
                     ]
                     words = words[: words.index("test")] if "test" in words else words
-                    known = options_of(cli.command_parser(name))
+                    known = options_of(command_lines.command_parser(name))
                     for word in words:
                         if re.match(r"--?[a-z]", word):
                             count += 1
@@ -182,15 +182,15 @@ class Skill(Case):
         text = self.check(ROOT / "SKILL.md", "alltoken-call", 1024)
         self.assertLess(text.count("\n"), 200)
         self.assertLess(len(text), 4 * 2300)  # about four characters a token
-        for command in cli.COMMANDS:
+        for command in command_lines.COMMANDS:
             self.assertIn(f"/alltoken-{command}", text)
 
     def test_six_skills_are_written_and_told(self):
         target = os.path.join(self.folder, "deep", "skills")
         result = self.call("--install-skills", target)
-        paths = [os.path.join(target, f"alltoken-{command}", "SKILL.md") for command in cli.COMMANDS]
+        paths = [os.path.join(target, f"alltoken-{command}", "SKILL.md") for command in command_lines.COMMANDS]
         self.assertEqual((result.status, result.out.decode().split("\n")), (0, [*paths, ""]), result.err)
-        for command, path in zip(cli.COMMANDS, paths):
+        for command, path in zip(command_lines.COMMANDS, paths):
             text = self.check(Path(path), f"alltoken-{command}", 159)
             self.assertNotIn("\n", front(text)["description"])
             line = re.search(rf"^alltoken-call {command} OPTIONS.*$", text, re.MULTILINE)
@@ -198,14 +198,16 @@ class Skill(Case):
             self.assertEqual(line[0].endswith(" - <<'EOF'"), command not in ("models", "cost"))
             explained = re.findall(r"^- `(-[\w-]+)", text, re.MULTILINE)
             self.assertGreater(len(explained), 4)
-            self.assertLessEqual(set(explained), options_of(cli.command_parser(command)))
-            known = set().union(*(options_of(cli.command_parser(name)) for name in cli.COMMANDS), cli.TOP)
+            self.assertLessEqual(set(explained), options_of(command_lines.command_parser(command)))
+            known = set().union(
+                *(options_of(command_lines.command_parser(name)) for name in command_lines.COMMANDS), command_lines.TOP
+            )
             self.assertLessEqual(set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)), known)
             self.assertNotRegex(text, r"@\w+@|PROGRAM")
 
     def test_each_of_the_six_stands_alone(self):
         self.call("--install-skills", self.folder)
-        for command in cli.COMMANDS:
+        for command in command_lines.COMMANDS:
             text = Path(self.folder, f"alltoken-{command}", "SKILL.md").read_text("utf-8")
             for wanted in (*ALWAYS, *PARTS[command]):
                 with self.subTest(f"{command}: {wanted}"):

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from alltoken_call.cli import main as cli
+from alltoken_call.cli import parser as command_lines
 
 from .gateway import CHAT, png
 from .harness import PACKAGE, Case
@@ -174,7 +174,7 @@ class Requests(Case):
         self.assertEqual(self.call("--install-skills", os.path.join(self.folder, "skills")).status, 0)
         self.pages = {
             name: Path(self.folder, "skills", f"alltoken-{name}", "SKILL.md").read_text("utf-8")
-            for name in cli.COMMANDS
+            for name in command_lines.COMMANDS
         }
         self.addCleanup(os.chdir, os.getcwd())
         os.chdir(self.folder)

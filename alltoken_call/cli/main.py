@@ -8,105 +8,26 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import functools
-import importlib
 import itertools
 import math
-import re
 
 from .. import __version__
 from ..commands import options
 from ..errors import CallError, ExitStatus, Interrupted, NetError, UsageError
 from ..values import Pending, Report
 from .output import Output
+from .parser import COMMANDS, TOP, Parser, command_parser, module, nearest, top_help
 from .report import document, resume_line, tell_error, tell_money
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-    from typing import Any, NoReturn
+    from collections.abc import Callable
 
     from ..values import Result
     from .context import Context
 
-COMMANDS = ("chat", "image", "video", "search", "models", "cost")
-TOP = ("--help", "--version", "--install-skills", "--new-agent", "--completion")
 _ANYWHERE = ("--json", "-q", "--quiet", "-v", "--verbose", "--dry-run")
 _WITH_VALUE = ("--gateway", "--timeout", "--max-wait")  # on every command, too
-EXIT_STATUSES = """\
-exit statuses:
-  0 done                          8 not finished: resume it
-  1 refused, or nothing to show   9 cut short; what arrived was kept
-  2 wrong usage, nothing sent    10 the task failed, was cancelled or expired
-  3 the network                  11 the result is gone
-  4 the key                      12 unknown whether the submit was accepted
-  5 the gateway failed           13 cannot write here
-  6 out of credit or budget     129 hung up, 130 interrupted, 143 terminated
-  7 rate-limited                141 the reader of stdout went away"""
-
-
-class Parser(argparse.ArgumentParser):
-    """An ArgumentParser whose refusals are `UsageError`s; help is printed by us, on the context's streams."""
-
-    def error(self, message: str) -> NoReturn:
-        """What argparse calls to refuse."""
-        unknown = re.match(r"unrecognized arguments: (--?[^ =]+)", message)
-        if not unknown:
-            raise UsageError(message, hint=f"{self.prog} --help shows the options")
-        names = [name for action in self._actions for name in action.option_strings]
-        raise UsageError(
-            f"unknown option {unknown[1]}", hint=_nearest(unknown[1], names, f"{self.prog} --help shows the options")
-        )
-
-
-def _nearest(word: str, names: Iterable[str], otherwise: str) -> str:
-    """A hint that names what a mistyped word may mean."""
-    import difflib
-
-    near = difflib.get_close_matches(word, list(names), 1)
-    return f"did you mean {near[0]}?" if near else otherwise
-
-
-def command_parser(name: str) -> Parser:
-    """The parser of one command, with the options that every command has."""
-    module = _module(name)
-    parser = Parser(
-        prog=f"alltoken-call {name}",
-        description=module.HELP,
-        epilog=f"example:\n  {module.EXAMPLE}",
-        formatter_class=functools.partial(argparse.RawDescriptionHelpFormatter, width=79),  # asking for it costs 4 ms
-        allow_abbrev=False,
-        add_help=False,
-    )
-    module.add_arguments(parser)
-    common = parser.add_argument_group("on every command")
-    common.add_argument("-h", "--help", action="store_true", help="show this help and exit")
-    common.add_argument(
-        "--gateway",
-        metavar="NAME",
-        help="the gateway to call: alltoken, openclaw, openrouter, openai, ollama, llamacpp, lmstudio, or one of your"
-        " own (default: $ALLTOKEN_GATEWAY, else alltoken)",
-    )
-    common.add_argument("--json", action="store_true", help="print one JSON document on stdout, success or failure")
-    common.add_argument("-q", "--quiet", action="store_true", help="only results, warnings and errors")
-    common.add_argument(
-        "-v", "--verbose", action="store_true", help="show requests and retries on stderr, without secrets"
-    )
-    common.add_argument(
-        "--timeout",
-        metavar="SECONDS",
-        type=options.seconds,
-        help="longest silence of the connection (default: 120; 600 for an image that comes at once)",
-    )
-    limit = getattr(module, "MAX_WAIT", None)
-    common.add_argument(
-        "--max-wait",
-        metavar="SECONDS",
-        type=options.seconds,
-        help=f"longest time for the whole command (default: {f'{limit:.0f}' if limit else 'none'})",
-    )
-    common.add_argument("--dry-run", action="store_true", help="print the request as JSON, send nothing")
-    return parser
 
 
 def main(argv: list[str], context: Context) -> int:
@@ -126,7 +47,7 @@ def _main(argv: list[str], context: Context) -> int:
     head, words = _cut(argv, thinking=name == "chat")
     output = Output(context, json_mode="--json" in head, quiet="-q" in head or "--quiet" in head)
     output.gateway = _named(head, "--gateway")
-    keys = _module(name).FIELDS
+    keys = module(name).FIELDS
     status, result = _ended(name, keys, context, output, lambda: _run(name, head, words, context, output))
     if result is not None and result.tried and not result.recorded and context.made is not None:
         with contextlib.suppress(Interrupted), context.signals.held():  # the answer is shown
@@ -161,10 +82,10 @@ def _parsed(name: str, parser: Parser, args: argparse.Namespace, context: Contex
         output.json_mode = False
         output.line(parser.format_help().rstrip())
         return None
-    module = _module(name)
-    max_wait = args.max_wait or getattr(module, "MAX_WAIT", math.inf)
+    command = module(name)
+    max_wait = args.max_wait or getattr(command, "MAX_WAIT", math.inf)
     context.clock.deadline = context.clock.monotonic() + max_wait
-    result: Result | None = module.run(args, context, output)
+    result: Result | None = command.run(args, context, output)
     return result
 
 
@@ -291,12 +212,12 @@ def _cut(words: list[str], *, thinking: bool) -> tuple[list[str], list[str]]:
 def _without_command(argv: list[str], context: Context, output: Output) -> None:
     argv = argv[_before(argv) :]
     if not argv:
-        raise UsageError("no command", hint=_help())
+        raise UsageError("no command", hint=top_help())
     if argv == ["help"] or argv[0] in ("--help", "-h", "--version", "-V"):
         if len(argv) > 1:
             raise UsageError(f"{argv[0]} takes no words", hint="alltoken-call COMMAND --help shows a command's options")
         output.json_mode = False
-        output.line(f"alltoken-call {__version__}" if argv[0] in ("--version", "-V") else _help())
+        output.line(f"alltoken-call {__version__}" if argv[0] in ("--version", "-V") else top_help())
         return
     option, equals, value = argv[0].partition("=")
     if option in ("--install-skills", "--new-agent", "--completion"):
@@ -304,10 +225,10 @@ def _without_command(argv: list[str], context: Context, output: Output) -> None:
         _at_the_top(option, values, context, output)
         return
     if argv[0].startswith("-"):
-        raise UsageError(f"unknown option {argv[0]}", hint=_nearest(argv[0], TOP, "options go after the command"))
+        raise UsageError(f"unknown option {argv[0]}", hint=nearest(argv[0], TOP, "options go after the command"))
     word = argv[0].removeprefix("/alltoken-")
     raise UsageError(
-        f"unknown command {argv[0]!r}", hint=_nearest(word, COMMANDS, f"the commands are {', '.join(COMMANDS)}")
+        f"unknown command {argv[0]!r}", hint=nearest(word, COMMANDS, f"the commands are {', '.join(COMMANDS)}")
     )
 
 
@@ -333,31 +254,3 @@ def _at_the_top(option: str, values: list[str], context: Context, output: Output
     if len(values) != 1 or values[0] not in shell.SHELLS:
         raise UsageError(f"--completion takes {', '.join(shell.SHELLS)}")
     output.line(shell.script(values[0], {name: command_parser(name) for name in COMMANDS}, list(TOP)))
-
-
-def _help() -> str:
-    commands = "\n".join(f"  {name:<8}{_module(name).HELP}" for name in COMMANDS)
-    return f"""\
-usage: alltoken-call COMMAND [OPTION]… [WORD]…
-
-One-shot calls to every model behind the AllToken gateway.
-The key comes from ALLTOKEN_API_KEY.
-
-commands:
-{commands}
-
-alltoken-call COMMAND --help (or help COMMAND) shows a command's options.
-/alltoken-chat is chat, and so on.
-
-options:
-  -h, --help                    show this and exit
-  -V, --version                 show the version and exit
-  --install-skills DIR          write six skill folders into DIR
-  --new-agent DIR               write a small Python project: an agent
-  --completion bash|zsh|fish    print a completion script to eval
-
-{EXIT_STATUSES}"""
-
-
-def _module(name: str) -> Any:
-    return importlib.import_module(f"..commands.{name}", __package__)

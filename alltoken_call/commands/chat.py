@@ -23,14 +23,13 @@ if TYPE_CHECKING:
 
 FIELDS = ("text", "reasoning", "tool_calls", "finish_reason", "served_model", "steps")
 HELP = "ask a language model"
+WORDS = "[MODEL] PROMPT…"
 EXAMPLE = 'git diff | alltoken-call chat gpt-5.4-mini "write the commit message"'
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of chat."""
-    parser.add_argument(
-        "words", nargs="*", metavar="[MODEL] PROMPT", help="the question; - stands for the text on stdin"
-    )
+    parser.add_argument("words", nargs="*", metavar=WORDS, help="the question; - stands for the text on stdin")
     asking = parser.add_argument_group("the question")
     options.add_model(asking, "the model (default: $ALLTOKEN_CHAT_MODEL, else gpt-5.4-mini)")
     asking.add_argument("-s", "--system", metavar="TEXT", type=options.text, help="the system message (default: none)")

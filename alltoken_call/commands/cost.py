@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _ESTIMATED = ("prompt_tokens", "completion_tokens", "input_price", "output_price")
 FIELDS = (*_ESTIMATED, "groups", "calls", "estimated", "unknown", "rows", "balance")
 HELP = "what a call costs, what the last one cost, what was spent"
+WORDS = "[MODEL PROMPT_TOKENS COMPLETION_TOKENS]"
 EXAMPLE = "alltoken-call cost --since 7d --by day"
 BAR = 20  # characters of the longest bar
 _SIDES = ("prompt", "completion")
@@ -37,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "words",
         nargs="*",
-        metavar="MODEL PROMPT_TOKENS COMPLETION_TOKENS",
+        metavar=WORDS,
         help="estimate such a call (default: show the last recorded call)",
     )
     spent = parser.add_argument_group("what was spent")

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 FIELDS = ("task_id", "status", "files", "resume")
 HELP = "make an image, or edit one"
+WORDS = "PROMPT…"
 EXAMPLE = 'alltoken-call image "a lighthouse in fog" --size 1536x1024 -o lighthouse.png'
 MAX_WAIT = 600.0
 _FORMATS = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
@@ -25,7 +26,7 @@ _ENDINGS = {"png": ".png", "jpeg": ".jpg", "webp": ".webp"}
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of image."""
-    parser.add_argument("words", nargs="*", metavar="PROMPT", help="what to draw; - stands for the text on stdin")
+    parser.add_argument("words", nargs="*", metavar=WORDS, help="what to draw; - stands for the text on stdin")
     picture = parser.add_argument_group("the picture")
     options.add_model(picture, "the model (default: $ALLTOKEN_IMAGE_MODEL, else gpt-image-2)")
     picture.add_argument(

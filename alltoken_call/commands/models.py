@@ -23,13 +23,14 @@ if TYPE_CHECKING:
 
 FIELDS = ("models",)
 HELP = "list the models, or show one"
+WORDS = "[ID]…"
 EXAMPLE = "alltoken-call models --filter claude -l"
 KINDS = ("chat", "image", "video")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of models."""
-    parser.add_argument("words", nargs="*", metavar="ID", help="the model to tell of (default: list all)")
+    parser.add_argument("words", nargs="*", metavar=WORDS, help="the model to tell of (default: list all)")
     choice = parser.add_argument_group("which")
     choice.add_argument(
         "--type",

@@ -17,12 +17,13 @@ if TYPE_CHECKING:
 
 FIELDS = chat.FIELDS
 HELP = "ask a model that searches the web"
+WORDS = "QUERY…"
 EXAMPLE = 'alltoken-call search "what changed in Python 3.13?"'
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of search."""
-    parser.add_argument("words", nargs="*", metavar="QUERY", help="the question; - stands for the text on stdin")
+    parser.add_argument("words", nargs="*", metavar=WORDS, help="the question; - stands for the text on stdin")
     asking = parser.add_argument_group("the question")
     options.add_model(asking, "a DeepSeek or Qwen model (default: $ALLTOKEN_SEARCH_MODEL, else deepseek-v4-pro)")
     asking.add_argument(

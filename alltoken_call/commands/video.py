@@ -21,13 +21,14 @@ if TYPE_CHECKING:
 
 FIELDS = ("task_id", "status", "files", "resume", "video_url", "expires_at", *Clip.FACTS, "tasks")
 HELP = "make a video clip"
+WORDS = "PROMPT…"
 EXAMPLE = 'alltoken-call video "waves at dusk" --duration 5 --ratio 16:9 -o waves.mp4'
 MAX_WAIT = 1800.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of video."""
-    parser.add_argument("words", nargs="*", metavar="PROMPT", help="what to show; - stands for the text on stdin")
+    parser.add_argument("words", nargs="*", metavar=WORDS, help="what to show; - stands for the text on stdin")
     clip = parser.add_argument_group("the clip")
     options.add_model(clip, "the model (default: $ALLTOKEN_VIDEO_MODEL, else seedance-1.5-pro)")
     clip.add_argument(

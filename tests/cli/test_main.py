@@ -10,6 +10,7 @@ from unittest import mock
 
 from alltoken_call import __version__
 from alltoken_call.cli import main as cli
+from alltoken_call.cli import parser as command_lines
 from alltoken_call.commands.chat import FIELDS
 from alltoken_call.errors import CallError, ExitStatus, Interrupted
 
@@ -125,7 +126,7 @@ class Top(Case):
                 self.assertIn(wanted, result.out.decode())
 
     def test_help_before_a_command_is_the_commands_help(self):
-        for name in cli.COMMANDS:
+        for name in command_lines.COMMANDS:
             with self.subTest(name):
                 wanted = self.call(name, "--help").out
                 self.assertIn(f"usage: alltoken-call {name}".encode(), wanted)
@@ -243,14 +244,14 @@ class Top(Case):
             self.assertQuietly(0, self.call(option, good))
 
     def test_help_fits_80_columns(self):
-        for words in (["--help"], *([name, "--help"] for name in cli.COMMANDS)):
+        for words in (["--help"], *([name, "--help"] for name in command_lines.COMMANDS)):
             with self.subTest(words), mock.patch.dict(os.environ, {"COLUMNS": "80"}):
                 longest = max(self.call(*words).out.decode().splitlines(), key=len)
                 self.assertLessEqual(len(longest), 80, longest)
 
     def test_every_exit_status_is_in_the_help(self):
         for status in ExitStatus:
-            self.assertRegex(cli.EXIT_STATUSES, rf"\b{status.value}\b")
+            self.assertRegex(command_lines.EXIT_STATUSES, rf"\b{status.value}\b")
 
 
 class Statuses(Case):
@@ -427,13 +428,13 @@ class Outcomes(Case):
                 for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                     self.addCleanup(signal.signal, number, signal.getsignal(number))
                 context.signals.install()
-                parse = cli.Parser.parse_known_args
+                parse = command_lines.Parser.parse_known_args
 
                 def struck(parser, *given, parse=parse, signum=signum):  # inside parse_intermixed_args
                     os.kill(os.getpid(), signum)
                     return parse(parser, *given)
 
-                with mock.patch.object(cli.Parser, "parse_known_args", struck):
+                with mock.patch.object(command_lines.Parser, "parse_known_args", struck):
                     self.assertEqual(cli.main(["chat", "hi"], context), 128 + signum)
                 self.assertIn(b"[error] interrupted", context.stderr.written)
                 self.assertEqual(self.gateway.requests, [])

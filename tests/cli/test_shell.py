@@ -12,7 +12,7 @@ import unittest
 import warnings
 from pathlib import Path
 
-from alltoken_call.cli import main as cli
+from alltoken_call.cli import parser as command_lines
 from alltoken_call.cli import shell
 
 from ..harness import Case
@@ -167,7 +167,7 @@ class Completion(Case):
         (self.root / "my cat photo.png").touch()
         said = self.ask("fish", "--no-config", "-c", f"source {script}; complete -C 'alltoken-call image --edit my'")
         self.assertIn("my cat photo.png", said)
-        for command in cli.COMMANDS:
+        for command in command_lines.COMMANDS:
             said = self.ask("fish", "--no-config", "-c", f"source {script}; complete -C 'alltoken-call {command} -'")
             for line in said.splitlines():  # fish puts a description in brackets of its own
                 self.assertNotIn("(", line.partition("\t")[2])
@@ -242,9 +242,9 @@ class Completion(Case):
 
 class Scripts(Case):
     def test_every_option_of_every_command_is_in_every_script(self):
-        parsers = {name: cli.command_parser(name) for name in cli.COMMANDS}
+        parsers = {name: command_lines.command_parser(name) for name in command_lines.COMMANDS}
         for name in shell.SHELLS:
-            text = shell.script(name, parsers, cli.TOP)
+            text = shell.script(name, parsers, command_lines.TOP)
             for parser in parsers.values():
                 for action in parser._actions:
                     for option in action.option_strings:
