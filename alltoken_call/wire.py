@@ -36,6 +36,11 @@ def _finite(text: str) -> float | None:
 _DECODER = json.JSONDecoder(parse_float=_finite, parse_constant=lambda _: None, strict=False)
 
 
+def json_end(data: str, start: int) -> int:
+    """Where the JSON value that begins at `start` ends. Raises ValueError."""
+    return _DECODER.raw_decode(data, start)[1]
+
+
 def object_of(data: bytes | str) -> dict[str, Any]:
     """A JSON object; an empty one if `data` is anything else."""
     try:

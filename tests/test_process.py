@@ -241,7 +241,7 @@ class Surroundings(Case):
 
     def test_the_key_is_not_in_a_bugs_traceback(self):
         script = (
-            "import sys, alltoken_call.calls.chat as one\n"
+            "import sys, alltoken_call.calls.reading as one\n"
             "one.object_of = None\n"
             "from alltoken_call.__main__ import entry\n"
             "sys.exit(entry())\n"

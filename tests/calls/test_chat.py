@@ -1,13 +1,15 @@
-"""calls/chat.py: from frames to text, usage and cost, however the bytes come in."""
+"""calls/chat.py and reading.py: from frames to text, usage and cost, however the bytes come in."""
 
 from __future__ import annotations
 
 import json
+import random
 import threading
 import time
+from unittest import mock
 
 from alltoken_call import config
-from alltoken_call.calls import chat
+from alltoken_call.calls import chat, reading
 from alltoken_call.calls.client import Client
 from alltoken_call.commands.chat import FIELDS
 from alltoken_call.errors import CallError, ExitStatus
@@ -54,6 +56,68 @@ def take(*pieces: bytes, events: list[Event] | None = None) -> tuple[Answer, Cal
         return chat.ask(client, {"model": "m", "stream": True}), None
     except CallError as error:
         return error.partial, error
+
+
+class Pattern(Case):
+    """Frames that differ in their text alone are read in a short way: the answer has to be the same."""
+
+    STRINGS = (
+        '"a"',
+        '"b\\"}, \\"c"',
+        '"\\u00e9\\ud83d"',
+        '""',
+        '"\\u0000"',
+        '"x","content":"y"',
+        "null",
+        "7",
+        '["d"]',
+        '"e',
+        "",
+    )
+    ENDS = (
+        "}}]}",
+        "}}]}",
+        "}}]}",
+        '},"finish_reason":"stop"}]}',
+        ',"role":"assistant"}}],"id":"2"}',
+        ',"refusal":"no"}}]}',
+        ',"reasoning_content":"r"}}]}',
+        ',"tool_calls":[{"index":0,"id":"c","function":{"name":"f","arguments":"{}"}}]}}]}',
+        '}}],"usage":{"prompt_tokens":1}}',
+        '}}],"error":{"code":"broken"}}',
+        '}}],"model":"other"}',
+        ',"content":"last"}}]}',
+    )
+    HEADS = ('{"id":"1","choices":[{"delta":{"content":',) * 4 + (
+        '{"id":"1","content":"z","choices":[{"delta":{"content": ',
+        '{"id":"1","choices":[{"index":1,"delta":{"content":',
+        '{"choices":[{"delta":{"text":',
+        '{"x":"',
+    )
+
+    def test_the_answer_is_the_same_as_without_it(self):
+        learnt = 0
+        for seed in range(200):
+            chance = random.Random(seed)
+            usual = chance.choice(self.HEADS), chance.choice(self.ENDS)
+            stream = []
+            for _ in range(chance.randrange(1, 9)):
+                head, end = usual if chance.random() < 0.7 else (chance.choice(self.HEADS), chance.choice(self.ENDS))
+                stream.append(f"data: {head}{chance.choice(self.STRINGS)}{end}\n\n".encode())
+            found = []
+            for lessons in (0, 3):
+                with (
+                    mock.patch.object(reading, "LESSONS", lessons),
+                    mock.patch.object(
+                        reading._Pattern, "text", autospec=True, side_effect=reading._Pattern.text
+                    ) as text,
+                ):
+                    answer, error = take(*stream, DONE)
+                learnt += sum(call.args[0]._head != "" for call in text.call_args_list) if lessons else 0
+                shown = {name: str(value) for name, value in vars(answer).items() if name != "cost"}
+                found.append((shown, answer.cost.usd, error and error.code))
+            self.assertEqual(found[0], found[1], stream)
+        self.assertGreater(learnt, 100)
 
 
 class Framing(Case):
@@ -162,8 +226,8 @@ class Whole(Case):
             while not exchange.gateway.stopping.wait(0.02):
                 exchange.chunk(b": keep-alive\n\n")
 
-        patience, chat.COST_PATIENCE = chat.COST_PATIENCE, 0.2
-        self.addCleanup(setattr, chat, "COST_PATIENCE", patience)
+        patience, reading.COST_PATIENCE = reading.COST_PATIENCE, 0.2
+        self.addCleanup(setattr, reading, "COST_PATIENCE", patience)
         self.gateway.on(CHAT, step)
         started = time.monotonic()
         self.assertEqual(self.chat("hi").status, 0)
@@ -182,8 +246,8 @@ class Whole(Case):
         self.assertIn("$0.0000188", self.call("cost").out.decode())
 
     def test_after_a_finish_reason_silence_is_no_failure(self):
-        patience, chat.USAGE_PATIENCE = chat.USAGE_PATIENCE, 0.1
-        self.addCleanup(setattr, chat, "USAGE_PATIENCE", patience)
+        patience, reading.USAGE_PATIENCE = reading.USAGE_PATIENCE, 0.1
+        self.addCleanup(setattr, reading, "USAGE_PATIENCE", patience)
         self.gateway.on(CHAT, stream(event(delta("hi")) + event(delta(finish="stop")), "hold"))
         self.assertEqual(self.chat("hi").status, 0)
 
