@@ -45,7 +45,7 @@ def split_model(words: list[str], *, elsewhere: bool = False) -> tuple[str | Non
 
     No list of ids decides: the catalog moves. `elsewhere`: at another gateway than AllToken, ids of any make count.
     """
-    if len(words) > 1:
+    if len(words) > 1 and not words[0].isalpha():  # every id has a digit or a hyphen
         known = re.fullmatch(_MODEL, words[0], re.VERBOSE | re.ASCII)
         if known or (elsewhere and "://" not in words[0] and re.fullmatch(_ELSEWHERE, words[0], re.ASCII)):
             return words[0], words[1:]

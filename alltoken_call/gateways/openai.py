@@ -111,9 +111,7 @@ _ENDS = {
     "expired": "expired",
 }
 _REFUSABLE = ("stream_options", "max_tokens", "temperature")
-_REFUSAL = re.compile(
-    r"unsupported|not supported|unknown|unrecognized|not permitted|use ['\"`]?\w+['\"`]? instead", re.IGNORECASE
-)
+_REFUSAL = r"unsupported|not supported|unknown|unrecognized|not permitted|use ['\"`]?\w+['\"`]? instead"
 
 
 class OpenAI:
@@ -261,7 +259,7 @@ class OpenAI:
     def without_refused(self, body: Mapping[str, Any], error: NetError) -> tuple[dict[str, Any], str] | None:
         """The body without the field that the server has refused, and the field's name; None if it is about
         something else."""
-        if error.http not in (400, 422) or not _REFUSAL.search(error.message):
+        if error.http not in (400, 422) or not re.search(_REFUSAL, error.message, re.IGNORECASE):
             return None
         for name in _REFUSABLE:
             if name in body and name in error.message:

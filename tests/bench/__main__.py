@@ -3,17 +3,19 @@
     python3 -m tests.bench [ROW …]
 
 A clean virtual environment's interpreter runs a copy of the package, so that neither shims nor missing bytecode
-are measured. Each pair is run in turns, and the medians are compared.
+are measured. The two of a pair run one after the other; a row's ratio is the median of the pairs' ratios.
 """
 
 from __future__ import annotations
 
 import base64
+import concurrent.futures
 import contextlib
 import json
 import os
 import shutil
 import socket
+import sqlite3
 import ssl
 import statistics
 import subprocess
@@ -29,6 +31,7 @@ from tests.gateway import COST, DONE, Gateway, delta, frames, png, reply
 from tests.store.test_sums import fill
 
 ROOT = Path(__file__).resolve().parents[2]
+ENDS = [frames(""), DONE, COST]
 NAIVE = """
 import json, os, sys, urllib.request
 body = {"model": "gpt-5.4-mini", "messages": [{"role": "user", "content": "hi"}], "stream": True}
@@ -72,7 +75,7 @@ NAIVE_SUMS = """
 import sqlite3, sys, time
 query = "SELECT date(started, 'unixepoch', 'localtime'), count(*), sum(prompt_tokens), sum(completion_tokens), sum(cost)"
 query += " FROM calls WHERE started >= ? GROUP BY 1"
-for row in sqlite3.connect(sys.argv[1]).execute(query, (time.time() - 30 * 86400,)):
+for row in sqlite3.connect(sys.argv[1]).execute(query, (time.time() - 365 * 86400,)):
     print(*row)
 """
 
@@ -115,6 +118,10 @@ def chunked(pieces: list[bytes]) -> bytes:
     return head + b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in [*pieces]) + b"0\r\n\r\n"
 
 
+def _whole(answer: bytes) -> Callable[[socket.socket], None]:
+    return lambda connection: connection.sendall(answer)
+
+
 class Run:
     """What one process took: seconds of wall clock, until its first byte, and of CPU, and MiB of peak memory."""
 
@@ -150,6 +157,12 @@ class Bench:
         )
         return Run(process.stdout)
 
+    def growth(self, name: str, ours: list[str], units: float, unit: str, **environ: str) -> None:
+        """One row: what each unit of the work takes of the CPU."""
+        runs = [self.run(*ours, **environ) for _ in range(3)]
+        cpu, memory = statistics.median(run.cpu for run in runs), max(run.memory for run in runs)
+        print(f"{name:<30}{cpu / units * 1000:9.2f} ms CPU per {unit:<34}{memory:6.1f} MiB", flush=True)
+
     def compare(
         self,
         name: str,
@@ -157,44 +170,53 @@ class Bench:
         theirs: list[str],
         baseline: str,
         what: str = "wall",
-        rounds: int = 15,
+        rounds: int = 25,
         **environ: str,
     ) -> None:
         """One row: the medians of both, run in turns after a first run that writes the bytecode."""
         for command in (ours, theirs):
             self.run(*command, **environ)
         pairs = [(self.run(*ours, **environ), self.run(*theirs, **environ)) for _ in range(rounds)]
-        took = [statistics.median(getattr(pair[side], what) for pair in pairs) * 1000 for side in (0, 1)]
         memory = [max(pair[side].memory for pair in pairs) for side in (0, 1)]
+        took = [(getattr(a, what), getattr(b, what)) for a, b in pairs]
         self.row(name, took, baseline, f"{memory[0]:6.1f} MiB ({memory[1]:.1f})")
 
     @staticmethod
-    def row(name: str, took: list[float], baseline: str, memory: str = "") -> None:
-        """Print a row: ours and theirs in milliseconds, and their ratio."""
-        print(
-            f"{name:<30}{took[0]:9.2f} ms {took[0] / took[1]:6.2f} × {baseline:<20}{took[1]:9.2f} ms  {memory}",
-            flush=True,
-        )
+    def row(name: str, pairs: list[tuple[float, float]], baseline: str, memory: str = "") -> None:
+        """Print a row: the medians of ours and of theirs in milliseconds, and that of the pairs' ratios."""
+        ours, theirs = (statistics.median(pair[side] for pair in pairs) * 1000 for side in (0, 1))
+        ratio = statistics.median(a / b for a, b in pairs)
+        print(f"{name:<30}{ours:9.2f} ms {ratio:6.2f} × {baseline:<20}{theirs:9.2f} ms  {memory}", flush=True)
 
 
 def startup(bench: Bench) -> None:
-    """--version and --help against an interpreter that does nothing."""
+    """--version and --help against an interpreter that does nothing, installed and from the folder.
+
+    From a folder Python itself does more (runpy): the row of an empty program in a folder shows how much.
+    """
     nothing = [bench.python, "-c", "pass"]
-    bench.compare("--version", [bench.python, bench.package, "--version"], nothing, "python3 -c pass")
-    bench.compare("chat --help", [bench.python, bench.package, "chat", "--help"], nothing, "python3 -c pass")
+    script = bench.folder / "alltoken-call"
+    script.write_text("import sys\nfrom alltoken_call.__main__ import entry\nsys.exit(entry())\n")
+    empty = bench.folder / "empty"
+    empty.mkdir()
+    (empty / "__main__.py").touch()
+    for command in (["--version"], ["chat", "--help"]):
+        name = " ".join(command)
+        bench.compare(f"{name}, installed", [bench.python, str(script), *command], nothing, "python3 -c pass")
+        bench.compare(f"{name}, a folder", [bench.python, bench.package, *command], nothing, "python3 -c pass")
+    bench.compare("nothing, a folder", [bench.python, str(empty)], nothing, "python3 -c pass")
 
 
 def short(bench: Bench) -> None:
     """A chat of twelve tokens: whole, until its first byte, and the ledger's share of it."""
-    answer = chunked([frames(*["token "] * 12), DONE, COST])
-    url = Server(lambda connection: connection.sendall(answer)).url
-    bench.compare("short chat", bench.ours, bench.naive, "naive urllib loop", rounds=25, ALLTOKEN_BASE_URL=url)
-    bench.compare("its first byte", bench.ours, bench.naive, "naive urllib loop", "first", 25, ALLTOKEN_BASE_URL=url)
+    url = Server(_whole(chunked([frames(*["token "] * 12), DONE, COST]))).url
+    bench.compare("short chat", bench.ours, bench.naive, "naive urllib loop", ALLTOKEN_BASE_URL=url)
+    bench.compare("its first byte", bench.ours, bench.naive, "naive urllib loop", "first", ALLTOKEN_BASE_URL=url)
     without = ["env", "ALLTOKEN_LEDGER=off", *bench.ours]
-    bench.compare("with the ledger", ["env", *bench.ours], without, "without", rounds=25, ALLTOKEN_BASE_URL=url)
+    bench.compare("with the ledger", ["env", *bench.ours], without, "without", ALLTOKEN_BASE_URL=url)
     if curl := shutil.which("curl"):
         command = [curl, "-sN", "-d", "{}", f"{url}/v1/chat/completions"]
-        bench.compare("short chat", bench.ours, command, "curl", rounds=25, ALLTOKEN_BASE_URL=url)
+        bench.compare("short chat", bench.ours, command, "curl", ALLTOKEN_BASE_URL=url)
 
 
 def tls(bench: Bench) -> None:
@@ -211,16 +233,15 @@ def tls(bench: Bench) -> None:
     shutil.copy(certificate, trusted / f"{hashed.stdout.decode().strip()}.0")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
-    answer = chunked([frames(*["token "] * 12), DONE, COST])
-    url = Server(lambda connection: connection.sendall(answer), context).url
+    url = Server(_whole(chunked([frames(*["token "] * 12), DONE, COST])), context).url
     environ = {"ALLTOKEN_BASE_URL": url, "SSL_CERT_DIR": str(trusted)}
-    bench.compare("short chat over TLS", bench.ours, bench.naive, "naive urllib loop", rounds=25, **environ)
+    bench.compare("short chat over TLS", bench.ours, bench.naive, "naive urllib loop", **environ)
 
 
 def token(bench: Bench) -> None:
     """From a token's leaving the server to its arrival behind our stdout, one at a time."""
-    took = [statistics.median(_round_trips(bench, command)) * 1000 for command in (bench.ours, bench.naive)]
-    bench.row("a token's way through", took, "naive urllib loop")
+    ours, naive = (list(_round_trips(bench, command)) for command in (bench.ours, bench.naive))
+    bench.row("a token's way through", list(zip(ours, naive)), "naive urllib loop")
 
 
 def _round_trips(bench: Bench, command: list[str]) -> Iterator[float]:
@@ -235,7 +256,7 @@ def _round_trips(bench: Bench, command: list[str]) -> Iterator[float]:
             connection.sendall(b"%x\r\n%s\r\n" % (len(piece), piece))
             if not arrived.acquire(timeout=10):
                 return
-        connection.sendall(chunked([frames(""), DONE, COST]).partition(b"\r\n\r\n")[2])
+        connection.sendall(chunked(ENDS).partition(b"\r\n\r\n")[2])
 
     environ = bench.environ | {"ALLTOKEN_BASE_URL": Server(send).url}
     with subprocess.Popen(command, env=environ, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:
@@ -247,40 +268,81 @@ def _round_trips(bench: Bench, command: list[str]) -> Iterator[float]:
 
 
 def long(bench: Bench) -> None:
-    """100,000 chunks, 24 MB, each in an HTTP chunk of its own, and 64 KiB at a time."""
+    """100,000 chunks, 24 MB, each in an HTTP chunk of its own, and 64 KiB at a time; then what a chunk takes in
+    answers of 1,000 to 1,000,000."""
     event = b"data: " + json.dumps(delta("word ") | {"system_fingerprint": "x" * 40}).encode() + b"\n\n"
     body = event * 100_000
-    ends = [frames(""), DONE, COST]
-    for name, pieces in (
-        ("100,000 chunks", [event] * 100_000),
-        ("the same in 64 KiB pieces", [body[at : at + 65536] for at in range(0, len(body), 65536)]),
-    ):
-        answer = chunked([*pieces, *ends])
-        url = Server(lambda connection, answer=answer: connection.sendall(answer)).url  # type: ignore[misc]
-        bench.compare(name, bench.ours, bench.naive, "naive urllib loop", rounds=5, ALLTOKEN_BASE_URL=url)
+    in_blocks = [body[at : at + 65536] for at in range(0, len(body), 65536)]
+    for name, pieces in (("100,000 chunks", [event] * 100_000), ("the same in 64 KiB pieces", in_blocks)):
+        url = Server(_whole(chunked([*pieces, *ENDS]))).url
+        bench.compare(name, bench.ours, bench.naive, "naive urllib loop", rounds=9, ALLTOKEN_BASE_URL=url)
+    for count in (1_000, 10_000, 100_000, 1_000_000):
+        url = Server(_whole(chunked([event] * count + ENDS))).url
+        bench.growth(f"{count:,} chunks", bench.ours, count / 1000, "1,000 chunks", ALLTOKEN_BASE_URL=url)
 
 
 def image(bench: Bench) -> None:
-    """A 30 MB image: CPU and memory against read, json.loads and b64decode."""
+    """A 30 MB image: CPU and memory against read, json.loads and b64decode; then what a MB takes in larger ones."""
     with Gateway() as gateway:
-        gateway.tasks.image = png(noise=30 << 20)
-        encoded = base64.b64encode(gateway.tasks.image).decode()
-        gateway.on("GET /naive", reply(200, {"status": "completed", "data": [{"b64_json": encoded}]}))
         target = str(bench.folder / "image.png")
         ours = [bench.python, bench.package, "image", "-q", "--force", "-o", target, "x"]
         theirs = [bench.python, "-c", NAIVE_IMAGE, target]
-        bench.compare(
-            "a 30 MB image (CPU)", ours, theirs, "json.loads, b64decode", "cpu", 5, ALLTOKEN_BASE_URL=gateway.url
-        )
+        url = gateway.url
+        for megabytes in (30, 1, 10, 100):
+            gateway.tasks.image = png(noise=megabytes << 20)
+            if megabytes == 30:
+                encoded = base64.b64encode(gateway.tasks.image).decode()
+                gateway.on("GET /naive", reply(200, {"status": "completed", "data": [{"b64_json": encoded}]}))
+                name, baseline = "a 30 MB image (CPU)", "json.loads, b64decode"
+                bench.compare(name, ours, theirs, baseline, "cpu", ALLTOKEN_BASE_URL=url)
+            bench.growth(f"an image of {megabytes} MB", ours, megabytes, "MB", ALLTOKEN_BASE_URL=url)
+
+
+def parallel(bench: Bench) -> None:
+    """256 runs, some at once, that write one ledger: a new one, and one of 1,000,000 rows."""
+    url = Server(_whole(chunked([frames(*["token "] * 12), DONE, COST]))).url
+    large = str(bench.folder / "large.db")
+    fill(large, 1_000_000)
+    for count, path in ((1, "new.db"), (8, "new.db"), (32, "new.db"), (64, "new.db"), (64, large)):
+        environ = bench.environ | {"ALLTOKEN_BASE_URL": url, "ALLTOKEN_LEDGER": str(bench.folder / path)}
+        before = _rows(environ["ALLTOKEN_LEDGER"])
+        pairs = [tuple(_at_once(command, count, environ) for command in (bench.ours, bench.naive)) for _ in range(3)]
+        lost = 3 * 256 - (_rows(environ["ALLTOKEN_LEDGER"]) - before)
+        name = f"256 runs, {count} at once" + (", 1M rows" if path is large else "")
+        bench.row(name, pairs, "naive urllib loop", f"{lost} rows lost")  # type: ignore[arg-type]  # two of two
+
+
+def _at_once(command: list[str], count: int, environ: dict[str, str]) -> float:
+    """Seconds that 256 runs take, so many at once. None may say a word on stderr."""
+
+    def run(_number: int) -> None:
+        ended = subprocess.run(command, env=environ, stdin=subprocess.DEVNULL, capture_output=True, check=True)
+        if ended.stderr:
+            sys.exit(f"{command}: {ended.stderr!r}")
+
+    begun = time.perf_counter()
+    with concurrent.futures.ThreadPoolExecutor(count) as pool:
+        list(pool.map(run, range(256)))
+    return time.perf_counter() - begun
+
+
+def _rows(path: str) -> int:
+    with contextlib.closing(sqlite3.connect(path)) as database, contextlib.suppress(sqlite3.OperationalError):
+        count: int = database.execute("SELECT count(*) FROM calls").fetchone()[0]
+        return count
+    return 0
 
 
 def ledger(bench: Bench) -> None:
-    """What 1,000,000 calls of 30 days cost, day by day, against the bare query."""
+    """What 1,000,000 calls of a year cost: the last one, those of a day, and day by day against the bare query."""
     path = str(bench.folder / "ledger.db")
-    fill(path, 1_000_000)
-    ours = [bench.python, bench.package, "cost", "--since", "30d", "--by", "day"]
+    fill(path, 999_999, step=365 * 86400 / 1e6)
+    cost = [bench.python, bench.package, "cost"]
+    day = [*cost, "--since", "24h"]
+    bench.compare("cost --since 24h", day, cost, "cost of the last call", ALLTOKEN_LEDGER=path)
+    ours = [*cost, "--since", "365d", "--by", "day"]
     theirs = [bench.python, "-c", NAIVE_SUMS, path]
-    bench.compare("cost of 1,000,000 calls", ours, theirs, "the bare query", rounds=5, ALLTOKEN_LEDGER=path)
+    bench.compare("cost --since 365d --by day", ours, theirs, "the bare query", rounds=5, ALLTOKEN_LEDGER=path)
 
 
 ROWS: dict[str, Callable[[Bench], None]] = {
@@ -290,6 +352,7 @@ ROWS: dict[str, Callable[[Bench], None]] = {
     "token": token,
     "long": long,
     "image": image,
+    "parallel": parallel,
     "ledger": ledger,
 }
 
