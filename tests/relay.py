@@ -40,14 +40,9 @@ class Call(Exchange):
         self.__dict__.update(exchange.__dict__)
         self.id = f"{time.strftime('%Y%m%d%H%M%S')}{number:09d}Loopback"
 
-    def head(self, status: int = 200, headers: dict[str, str] | None = None, *, chunked: bool = False) -> None:
-        """Send a status line and headers."""
-        lines = [f"HTTP/1.1 {status} Status", "Connection: close"]
-        if chunked:
-            lines += ["Content-Type: text/event-stream", "Transfer-Encoding: chunked"]
-        own = {} if self.path.startswith("/cdn/") else self.gateway.headers(self)
-        lines += [f"{name}: {value}" for name, value in (own | (headers or {})).items()]
-        self.raw("\r\n".join([*lines, "", ""]).encode("latin-1"))
+    def own_headers(self) -> dict[str, str]:
+        """What every answer carries."""
+        return {} if self.path.startswith("/cdn/") else self.gateway.headers(self)
 
     @functools.cached_property
     def form(self) -> list[tuple[str, str | None, str, bytes]]:

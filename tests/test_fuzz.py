@@ -23,7 +23,7 @@ from alltoken_call.wire import object_of
 from .gateway import KEY, png, raw, reply
 from .harness import Case
 
-ROUNDS = 200
+ROUNDS = 120
 NAMES = (
     "id task_id status data error code type message request_id model choices delta message content finish_reason usage "
     "cost prompt_tokens total_tokens b64_json r2_url video_url video_url_expires_at video_url_ttl next_poll_after_ms items "

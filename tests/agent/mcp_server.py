@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import subprocess
 import sys
 import time
 
@@ -42,6 +40,8 @@ class Server:
 
     def run(self) -> None:
         if self.stubborn:
+            import signal
+
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
         if self.flood:
             sys.stderr.write("x" * self.flood + "\nend of the flood\n")
@@ -214,6 +214,8 @@ class Server:
 
     def tool_fork(self, number: int) -> None:
         code = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(60)"
+        import subprocess
+
         child = subprocess.Popen([sys.executable, "-S", "-c", code, *sys.argv[2:]], stdout=subprocess.PIPE)
         child.stdout.readline()
         self.text(number, "forked")

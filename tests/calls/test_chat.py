@@ -97,7 +97,7 @@ class Pattern(Case):
 
     def test_the_answer_is_the_same_as_without_it(self):
         learnt = 0
-        for seed in range(200):
+        for seed in range(100):
             chance = random.Random(seed)
             usual = chance.choice(self.HEADS), chance.choice(self.ENDS)
             stream = []
@@ -117,7 +117,7 @@ class Pattern(Case):
                 shown = {name: str(value) for name, value in vars(answer).items() if name != "cost"}
                 found.append((shown, answer.cost.usd, error and error.code))
             self.assertEqual(found[0], found[1], stream)
-        self.assertGreater(learnt, 100)
+        self.assertGreater(learnt, 50)
 
 
 class Framing(Case):

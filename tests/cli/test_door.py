@@ -14,7 +14,6 @@ NAMES = (
     *("base64", "hashlib", "shlex", "difflib", "datetime", "random", "errors", "config", "values", "msvcrt", "_winapi"),
 )
 RUNS = (
-    (["chat", "-m", "gpt-5.4-mini", "hi"], 0),
     (["chat", "-m", "gpt-9", "hi"], 1),
     (["image", "x", "-o", "x.png", "--force"], 0),
     (["video", "x", "-o", "x.mp4", "--force"], 0),
@@ -35,7 +34,7 @@ class Door(Case):
             self.file(f"{folder}/{name}.py", f"import os\nos.write(2, b'HOSTILE {name}')\nos._exit(99)\n")
         return path
 
-    def check(self, *command: str, runs=RUNS[:2], **environ: str) -> None:
+    def check(self, *command: str, runs=RUNS[:1], **environ: str) -> None:
         """Commands run to their ends, and nothing hostile is imported."""
         work = os.path.join(self.folder, "work")
         os.makedirs(work, exist_ok=True)
@@ -55,7 +54,7 @@ class Door(Case):
     def test_what_lies_in_the_working_directory_is_not_imported(self):
         place = self.hostile("work", *NAMES)
         shutil.copytree(PACKAGE, os.path.join(place, "alltoken_call"))
-        self.check(sys.executable, "-m", "alltoken_call", runs=RUNS)
+        self.check(sys.executable, "-m", "alltoken_call", runs=RUNS[1:4])
         self.check(sys.executable, "-S", "-m", "alltoken_call")
         self.check(sys.executable, "alltoken_call")
         self.check(sys.executable, PACKAGE)

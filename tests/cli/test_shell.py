@@ -157,9 +157,11 @@ class Completion(Case):
     @unittest.skipUnless(shutil.which("fish"), "fish is not installed")
     def test_fish_offers_commands_options_choices_and_files(self):
         script = self.script("fish")
-        for words, wanted, unwanted in self.cases():
-            said = self.ask("fish", "--no-config", "-c", f"source {script}; complete -C '{' '.join(words)}'")
-            self.check({line.partition("\t")[0] for line in said.splitlines()}, words, wanted, unwanted)
+        cases = self.cases()
+        lines = "; echo ----; ".join(f"complete -C '{' '.join(words)}'" for words, _, _ in cases)
+        said = self.ask("fish", "--no-config", "-c", f"source {script}; {lines}").split("----\n")
+        for (words, wanted, unwanted), offers in zip(cases, said, strict=True):
+            self.check({line.partition("\t")[0] for line in offers.splitlines()}, words, wanted, unwanted)
 
     @unittest.skipUnless(shutil.which("fish"), "fish is not installed")
     def test_fish_completes_names_with_spaces_and_describes_without_brackets(self):
@@ -167,18 +169,17 @@ class Completion(Case):
         (self.root / "my cat photo.png").touch()
         said = self.ask("fish", "--no-config", "-c", f"source {script}; complete -C 'alltoken-call image --edit my'")
         self.assertIn("my cat photo.png", said)
-        for command in command_lines.COMMANDS:
-            said = self.ask("fish", "--no-config", "-c", f"source {script}; complete -C 'alltoken-call {command} -'")
-            for line in said.splitlines():  # fish puts a description in brackets of its own
-                self.assertNotIn("(", line.partition("\t")[2])
-                self.assertTrue(line.partition("\t")[2], line)
+        lines = "; ".join(f"complete -C 'alltoken-call {command} -'" for command in command_lines.COMMANDS)
+        for line in self.ask("fish", "--no-config", "-c", f"source {script}; {lines}").splitlines():
+            self.assertNotIn("(", line.partition("\t")[2])  # fish puts a description in brackets of its own
+            self.assertTrue(line.partition("\t")[2], line)
 
     @unittest.skipUnless(shutil.which("zsh"), "zsh is not installed")
     def test_zsh_offers_commands_options_choices_and_files(self):
         script = self.script("zsh")
         (self.root / "_alltoken-call").write_bytes(script.read_bytes())
-        cases = self.cases()
-        for how in (f"fpath=({self.root} $fpath); compinit -u", f"compinit -u; . {script}"):
+        installed = f"fpath=({self.root} $fpath); compinit -u"
+        for how, cases in ((installed, self.cases()), (f"compinit -u; . {script}", CASES[:2])):
             pid, terminal = self.zsh(f"autoload -Uz compinit; {how}")
             try:
                 for words, wanted, unwanted in cases:
