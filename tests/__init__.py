@@ -14,6 +14,7 @@ _OUTCOMES = ("failures", "errors", "skipped", "expectedFailures")  # lists of (t
 # What takes longest begins first, or one core would work on it when all others have done.
 _SLOW = (
     "test_faults",
+    "test_dialect_faults",
     "test_mcp",
     "test_deadlines",
     "test_ledger",
