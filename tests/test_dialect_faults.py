@@ -11,7 +11,9 @@ from typing import Any
 
 from .gateway import KEY
 from .relay import Relay
-from .test_faults import COMMANDS, FAULTS, SPOOL, Command, Fault, Row, Rows, refusals, spread
+from .test_faults import COMMANDS, FAULTS, SPOOL, Command, Fault, Row, Rows, refusals, setUpModule, spread
+
+__all__ = ["setUpModule"]  # which unittest calls
 
 KEPT = ("100,000 brackets", "a gzip bomb", "a list of nonsense", "a number of 5,000 digits", "white space without end")
 ONCE_MORE = ("429", "refused", "blackholed")  # an image, too, is asked for again: the request was not taken

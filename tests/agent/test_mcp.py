@@ -17,6 +17,7 @@ from unittest import mock
 from alltoken_call.agent import mcp, process
 from alltoken_call.errors import Interrupted, UsageError
 
+from ..harness import MEMORY
 from .processes import PYTHON, ROOT, Marked, eventually, running
 
 SCRIPT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "mcp_server.py")
@@ -25,7 +26,7 @@ SCRIPT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "mcp_server.py
 class Case(Marked):
     def setUp(self) -> None:
         super().setUp()
-        self.folder = tempfile.mkdtemp()
+        self.folder = tempfile.mkdtemp(dir=MEMORY)
         self.addCleanup(shutil.rmtree, self.folder)
         self.log = os.path.join(self.folder, "log")
 

@@ -15,6 +15,7 @@ from alltoken_call.store import spool
 from alltoken_call.store.spool import BESIDE, Spool, extract, name_of, open_left
 
 from ..gateway import png, raw, reply
+from ..harness import MEMORY
 from ..task_support import BIG, GET_IMAGE, IGEN, TaskCase, cut, document, entry, pieces, small_disk
 
 DONE = document(entry(png()), usage={"input_tokens": 1})
@@ -26,7 +27,7 @@ ROOTLIKE = hasattr(os, "geteuid") and os.geteuid() == 0
 
 class Folder(unittest.TestCase):
     def setUp(self):
-        folder = tempfile.TemporaryDirectory()
+        folder = tempfile.TemporaryDirectory(dir=MEMORY)
         self.addCleanup(folder.cleanup)
         self.folder = folder.name
         self.target = os.path.join(self.folder, "out.png")
