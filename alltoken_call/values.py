@@ -260,21 +260,46 @@ class Ready(Event):
 
 
 class Shield:
-    """Holds signals back while a paid result arrives. This one leaves a program's signal handlers alone; the command
-    line has one that acts."""
+    """Holds signals back while a paid result arrives. This one leaves a program's signal handlers alone; those of the
+    command line and of a `Job` say in `check` what is raised, and look whether a signal may act now."""
+
+    def __init__(self) -> None:
+        self.depth = 0  # of `held` blocks; 0: a signal may act at once
+        self.grace = 0.0  # seconds after which it may act in spite of the block; 0: never
+        self.arriving = False  # what must not be interrupted has begun
 
     @contextlib.contextmanager
-    def held(self, grace: float = 0.0) -> Iterator[None]:  # noqa: ARG002  # the acting one needs it
-        """Hold signals back until the block's end; with `grace`, and before `firm`, only for so many seconds."""
-        yield
+    def held(self, grace: float = 0.0) -> Iterator[None]:
+        """Hold signals back until the block's end; with `grace`, and before `firm`, only for so many seconds.
+
+        If the block fails, its failure goes first, and a signal waits for the next `check`.
+        """
+        outer = self.depth
+        if not outer:
+            self.grace, self.arriving = grace, False
+        self.depth += 1
+        try:
+            yield
+        finally:
+            self.depth = outer
+            if not outer:
+                self.firm()
+        if not outer:
+            self.check()
 
     @contextlib.contextmanager
     def lifted(self) -> Iterator[None]:
         """Let signals through until the block's end, inside one in which they are held back."""
-        yield
+        self.check()
+        outer, self.depth = self.depth, 0
+        try:
+            yield
+        finally:
+            self.depth = outer
 
     def firm(self) -> None:
         """What must not be interrupted has begun."""
+        self.grace, self.arriving = 0.0, True
 
     def check(self) -> None:
         """Raise `Interrupted` if a signal was held back. Called where stopping is safe."""

@@ -7,7 +7,6 @@ thread is asked to stop, does so where the command line would, and then it is ra
 
 from __future__ import annotations
 
-import contextlib
 import queue
 import signal
 import threading
@@ -20,7 +19,7 @@ from . import settings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from typing import Any, TypeVar
 
     from ..values import Event, Pending
@@ -32,63 +31,35 @@ class Halt(Shield):
     """Says whether a call may stop when the program wants it to: not while a paid result arrives."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._clock = Clock()
         self._wanted = threading.Event()
         self._until = 0.0  # when the grace of the block is over
-        self._depth = 0  # of `held` blocks
-        self._grace = 0.0  # 0: as long as the block takes
 
     def halt(self) -> None:
         """Let the call stop where it may. For another thread."""
-        self._until = self._clock.monotonic() + self._grace
+        self._until = self._clock.monotonic() + self.grace
         self._wanted.set()
 
     def look(self) -> bool:
         """False, always. Raises `Interrupted` if the call is to stop, and may."""
         if self._wanted.is_set():
-            over = self._grace and self._clock.monotonic() > self._until
-            if not self._depth or over:
+            over = self.grace and self._clock.monotonic() > self._until
+            if not self.depth or over:
                 self.check()
         return False
 
     def sleep(self, seconds: float) -> None:
         """Wait. Raises as `look`, and at once."""
-        woken = self._wanted if not self._depth else threading.Event()
+        woken = self._wanted if not self.depth else threading.Event()
         woken.wait(min(seconds, threading.TIMEOUT_MAX))
         self.look()
-
-    @contextlib.contextmanager
-    def held(self, grace: float = 0.0) -> Iterator[None]:
-        """Do not stop until the block's end; with `grace`, and before `firm`, only for so many seconds."""
-        outer, self._depth = self._depth, self._depth + 1
-        if not outer:
-            self._grace = grace
-        try:
-            yield
-        finally:
-            self._depth = outer
-        if not outer:
-            self.check()
-
-    @contextlib.contextmanager
-    def lifted(self) -> Iterator[None]:
-        """The call may stop until the block's end, inside one in which it may not."""
-        self.check()
-        outer, self._depth = self._depth, 0
-        try:
-            yield
-        finally:
-            self._depth = outer
-
-    def firm(self) -> None:
-        """What must not be interrupted has begun."""
-        self._grace = 0.0
 
     def check(self) -> None:
         """Raise `Interrupted` if the call is to stop: here is a good place."""
         if self._wanted.is_set():
             self._wanted.clear()
-            self._depth = 0
+            self.depth = 0
             raise Interrupted(signal.SIGINT)
 
 

@@ -19,7 +19,7 @@ from ..values import Shield
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
     from types import FrameType
     from typing import Any, TextIO
 
@@ -34,9 +34,7 @@ class Signals(Shield):
     """Turns SIGINT, SIGTERM and SIGHUP into `Interrupted`, and holds them back while a result is being saved."""
 
     def __init__(self) -> None:
-        self._depth = 0  # of `held` blocks
-        self._grace = 0.0
-        self._arriving = False  # what must not be interrupted has begun
+        super().__init__()
         self._pending: int | None = None
         self.told: Callable[[], None] = lambda: None  # says that a signal has to wait
 
@@ -55,61 +53,31 @@ class Signals(Shield):
             if signum is not None and signal.getsignal(signum) is not signal.SIG_IGN:
                 signal.signal(signum, handler)
 
-    @contextlib.contextmanager
-    def held(self, grace: float = 0.0) -> Iterator[None]:
-        """Hold signals back until the block's end; with `grace`, and before `firm`, only for so many seconds.
-
-        If the block fails, its failure goes first, and a signal waits for the next `check`.
-        """
-        outer, self._depth = self._depth, self._depth + 1
-        if not outer:
-            self._grace = grace
-        try:
-            yield
-        finally:
-            self._depth = outer
-            if not outer:
-                self.firm()
-                self._arriving = False
-        if not outer:
-            self.check()
-
-    @contextlib.contextmanager
-    def lifted(self) -> Iterator[None]:
-        """Let signals through until the block's end, inside one in which they are held back."""
-        self.check()
-        outer, self._depth = self._depth, 0
-        try:
-            yield
-        finally:
-            self._depth = outer
-
     def firm(self) -> None:
         """What must not be interrupted has begun."""
-        if self._grace and self._pending is not None:
+        if self.grace and self._pending is not None:
             signal.setitimer(signal.ITIMER_REAL, 0)
-        self._grace = 0.0
-        self._arriving = True
+        super().firm()
 
     def check(self) -> None:
         """Raise `Interrupted` if a signal was held back. Called where stopping is safe."""
         if self._pending is not None:
-            self._depth = 0
+            self.depth = 0
             signum, self._pending = self._pending, None
             raise Interrupted(signum)
 
     def _arrived(self, signum: int, _frame: FrameType | None) -> None:
-        if not self._depth or not hasattr(signal, "setitimer"):
+        if not self.depth or not hasattr(signal, "setitimer"):
             raise Interrupted(signum)
         self._pending = signum
-        if self._grace:
+        if self.grace:
             signal.signal(signal.SIGALRM, self._out_of_patience)
-            signal.setitimer(signal.ITIMER_REAL, self._grace)
-        elif self._arriving:
+            signal.setitimer(signal.ITIMER_REAL, self.grace)
+        elif self.arriving:
             self.told()
 
     def _out_of_patience(self, _signum: int, _frame: FrameType | None) -> None:
-        if self._grace:
+        if self.grace:
             self.check()
 
 
