@@ -29,9 +29,12 @@ def one_line(text: str, limit: int = 1000) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
-def redacted(text: str, secret: str) -> str:
-    """`text` without `secret`, which gateways like to quote in errors.
+def redacted(text: str, *secrets: str) -> str:
+    """`text` without `secrets`, which gateways like to quote in errors.
 
     Secrets shorter than 6 characters are not redacted: they would match ordinary text.
     """
-    return text.replace(secret, "[key]") if len(secret) >= 6 else text
+    for secret in secrets:
+        if len(secret) >= 6:
+            text = text.replace(secret, "[key]")
+    return text

@@ -122,7 +122,7 @@ class Agent:
             save=self._save,
             stop=lambda: stop() or self._client.clock.left() <= 0,
             tool_timeout=settings.seconds("tool_timeout", tool_timeout),
-            clean=lambda text: _without(secrets, text),
+            clean=lambda text: redacted(text, *secrets),
         )
         self._set_system()
         for tool in tools:
@@ -351,10 +351,4 @@ def _text_of(run: Events) -> str:
     for event in run:
         if event.name == "message:assistant":
             text = event.message["content"] or ""
-    return text
-
-
-def _without(secrets: list[str], text: str) -> str:
-    for secret in secrets:
-        text = redacted(text, secret)
     return text

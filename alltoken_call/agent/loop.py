@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from ..calls.client import Client
     from ..values import Event
-    from .process import Process
     from .tools import Tool
 
     Approve = Callable[[ToolCall, Tool], bool | str]
@@ -45,8 +44,8 @@ class Loop:
 
     `body` is what each request has besides the messages; `messages` is the conversation, which grows. `save` keeps it
     after each change that matters, `approve` says whether a call may run (a text is a refusal with its reason), and
-    `stop` whether the run is to end now. `limit` is in dollars. `answering` makes one request, `end_group` ends a
-    tool's processes if a signal comes, `clean` redacts the key from a result.
+    `stop` whether the run is to end now. `limit` is in dollars. `answering` makes one request, `clean` redacts the key
+    from a result.
     """
 
     def __init__(
@@ -66,7 +65,6 @@ class Loop:
         tool_output: int = RESULT_LIMIT,
         clean: Callable[[str], str] = lambda text: text,
         answering: Answering = answering,
-        end_group: Callable[[Process], None] | None = None,
     ) -> None:
         self.client = client
         self.body = body
@@ -80,10 +78,10 @@ class Loop:
         self.stop = stop
         self.clean = clean
         self._answering = answering
-        self.limits = Limits(tool_timeout, tool_output, stop, end_group)
+        self.limits = Limits(tool_timeout, tool_output, stop)
         self._echoes = True  # reasoning goes back to the model
 
-    def run(self, content: Any = None) -> Iterator[events.AnyEvent]:
+    def run(self, content: Any = None) -> Generator[events.AnyEvent, None, None]:
         """One run, from a user's message (None: from the conversation as it is) to the model's last answer.
 
         Yields its events but the last, `ThinkingEnd`; what a consumer cannot do with one may be thrown in. The value is

@@ -69,17 +69,11 @@ class Limits:
     """What a call may take: seconds, and characters of its result. `stop` tells whether it is to end now, `end` ends
     a tool's processes if a signal comes."""
 
-    def __init__(
-        self,
-        seconds: float,
-        characters: int,
-        stop: Callable[[], bool],
-        end: Callable[[Process], None] | None = None,
-    ) -> None:
+    def __init__(self, seconds: float, characters: int, stop: Callable[[], bool]) -> None:
         self.seconds = seconds
         self.characters = characters
         self.stop = stop
-        self.end = end
+        self.end: Callable[[Process], None] | None = None
 
 
 class Tool:

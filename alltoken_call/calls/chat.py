@@ -12,34 +12,35 @@ from .reading import Reading
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Generator
-    from typing import Any
+    from collections.abc import Callable, Generator
+    from typing import Any, TypeVar
 
     from ..values import Event
     from .client import Client
 
+    E = TypeVar("E")
+    T = TypeVar("T")
+
 KEPT = "what arrived was kept; a new run asks again and costs again"
 
 
-def ask(client: Client, body: dict[str, Any], command: str = "chat", earlier: Answer | None = None) -> Answer:
-    """Send one request and emit its answer as it arrives; the answer, with usage and cost.
-
-    The arguments and errors are those of `answering`.
-    """
-    return drained(client, answering(client, body, command, earlier))
+def ask(client: Client, body: dict[str, Any]) -> Answer:
+    """Send one request and emit its answer as it arrives; the answer, with usage and cost. Raises as `answering`."""
+    return drained(answering(client, body), client.emit)
 
 
-def drained(client: Client, events: Generator[Event, None, Answer]) -> Answer:
-    """Emit the events of a call that is going on; its answer."""
+def drained(events: Generator[E, None, T], take: Callable[[E], None]) -> T:
+    """Hand each event of a call that is going on to `take`; what the call returns. What goes wrong in `take`, a signal
+    too, is thrown into the call, which ends by it."""
     failure: CallError | Interrupted | None = None
     while True:
         try:
             event = events.throw(failure) if failure else next(events)
             failure = None
-            client.emit(event)
+            take(event)
         except StopIteration as end:
-            answer: Answer = end.value
-            return answer
+            value: T = end.value
+            return value
         except (CallError, Interrupted) as error:
             if getattr(events, "gi_frame", None) is None:  # it was raised in there, and has the value with it
                 raise

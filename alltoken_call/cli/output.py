@@ -326,9 +326,7 @@ class Output:
 
     def without_key(self, text: str) -> str:
         """`text` for a document or a line."""
-        for secret in self._secrets:
-            text = redacted(text, secret)
-        return text
+        return redacted(text, *self._secrets)
 
     def _clear(self) -> None:
         if self._living:

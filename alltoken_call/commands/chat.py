@@ -203,7 +203,7 @@ def send(
     client = context.client(args, output)
     try:
         events = answering_with_fallback(client, body, args.fallback, families=families, command=command)
-        answer = drained(client, events)
+        answer = drained(events, client.emit)
     except CallError as error:
         with options.showing(error.partial):
             output.end_text()

@@ -6,8 +6,9 @@ import json
 
 from ..agent import events
 from ..agent.loop import Loop
+from ..calls.chat import drained
 from ..calls.fallback import answering_with_fallback
-from ..errors import CallError, ExitStatus, Interrupted, UsageError
+from ..errors import CallError, ExitStatus, UsageError
 from ..text import one_line
 from . import loop as loop_options
 from . import options, tooling
@@ -17,7 +18,6 @@ from .talk import Talk
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator
     from typing import Any
 
     from ..agent.events import Event
@@ -38,23 +38,7 @@ class Shown:
         self._output = output
         self._held = ""
 
-    def all(self, happening: Iterator[Event]) -> None:
-        """Show a run to its end. What goes wrong here, a signal too, is thrown into the run, which ends by it."""
-        run: Any = happening
-        failure: CallError | Interrupted | None = None
-        while True:
-            try:
-                event = run.throw(failure) if failure else next(run)
-                failure = None
-                self._take(event)
-            except StopIteration:
-                return
-            except (CallError, Interrupted) as error:
-                if run.gi_frame is None:  # it is the run's own end
-                    raise
-                failure = error
-
-    def _take(self, event: Event) -> None:
+    def take(self, event: Event) -> None:
         """Show an event, or hold it until it is known to be final."""
         output = self._output
         if isinstance(event, events.StreamDelta):
@@ -126,7 +110,7 @@ def run(
             return Talk(context, output, loop, kept, shown).run(*talk, resume=args.resume)
         loop.limits.end = end_group
         try:
-            shown.all(loop.run(content))
+            drained(loop.run(content), shown.take)
         except CallError as error:
             _tell_resume(args, context, kept, loop.value, body["model"], command)
             with options.showing(loop.value):

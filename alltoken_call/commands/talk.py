@@ -6,6 +6,7 @@ import json
 import os
 
 from ..agent.run import sum_of_costs
+from ..calls.chat import drained
 from ..errors import CallError, ExitStatus, Interrupted, OutputError
 from ..text import one_line
 from ..values import Cost, Report
@@ -92,7 +93,7 @@ class Talk:
         if content is not None:
             self._last = content
         try:
-            self._shown.all(self._loop.run(content))
+            drained(self._loop.run(content), self._shown.take)
             self._turns += 1
         except CallError as error:
             self._shown.finish()
