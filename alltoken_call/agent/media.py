@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 
-from ..calls.uploads import REFERENCES, TYPES, local_file
+from ..calls.uploads import local_file, source
 from ..errors import UsageError
+from ..store import files
 from ..values import Film, Picture
 from . import settings
 from .job import Job
@@ -15,12 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from typing import Any
 
-    from ..values import Clip, Saved, Upload
+    from ..values import Clip, Saved
 
     Path = str | os.PathLike[str]
-
-_FORMATS = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
-_ENDINGS = {"png": ".png", "jpeg": ".jpg", "webp": ".webp"}
 
 
 def generate_image(
@@ -57,23 +55,23 @@ def generate_image(
     """
     from ..calls.image import make_image
 
-    target = _target(_checked(prompt, out), "image", _ENDINGS.get(format or "", ".png"))
+    target = _target(_checked(prompt, out), files.new_name("image", files.FORMATS.get(format or "", ".png")))
     job = Job("image", model, gateway, api_key, base_url, max_wait=max_wait, timeout=timeout, ledger=ledger)
     sources = [edit] if isinstance(edit, (str, os.PathLike)) else list(edit)
     if mask is not None and not sources:
         raise UsageError("mask marks where to edit: it needs edit")
-    types = REFERENCES if job.client.dialect.at_once else TYPES
+    dialect = job.client.dialect
     asked = {"size": size, "ratio": ratio, "quality": quality, "format": format, "background": background}
     picture = Picture(
         job.model,
         prompt,
         **asked,
-        ending=_FORMATS.get(os.path.splitext(out or "")[1].lower()),
+        ending=files.image_format(out or ""),
         count=None if count is None else int(settings.number("count", count, 1)),
         system=system,
         via=via,
-        edit=[local_file(os.fspath(path), types=types) for path in sources],
-        mask=None if mask is None else local_file(os.fspath(mask), types=types),
+        edit=[local_file(path, dialect) for path in sources],
+        mask=None if mask is None else local_file(mask, dialect),
         params=settings.fields(params),
     )
     return job.run(lambda: make_image(job.client, picture, target=target, force=force), on_status, on_done).files
@@ -110,9 +108,9 @@ def generate_video(
     """
     from ..calls.video import make_video
 
-    target = None if _checked(prompt, out) is None else _target(out, "video", ".mp4")
+    target = None if _checked(prompt, out) is None else _target(out, files.new_name("video", ".mp4"))
     job = Job("video", model, gateway, api_key, base_url, max_wait=max_wait, timeout=timeout, ledger=ledger)
-    still = REFERENCES if job.client.dialect.at_once else TYPES
+    dialect = job.client.dialect
     film = Film(
         job.model,
         prompt,
@@ -121,9 +119,9 @@ def generate_video(
         resolution=resolution,
         audio=audio,
         seed=seed,
-        first_frame=_source(first_frame, ("image",), still),
-        last_frame=_source(last_frame, ("image",), still),
-        references=[_source(item, ("image", "video", "audio"), TYPES) for item in references],
+        first_frame=source(first_frame, dialect),
+        last_frame=source(last_frame, dialect),
+        references=[source(item, dialect, ("image", "video", "audio")) for item in references],
         params=settings.fields(params),
     )
     clip = job.run(lambda: make_video(job.client, film, target=target, force=force), on_status, on_done)
@@ -139,15 +137,6 @@ def _checked(prompt: str, out: Path | None) -> Path | None:
     return out
 
 
-def _target(out: Path | None, kind: str, ending: str) -> str:
+def _target(out: Path | None, name: str) -> str:
     """The path of the file to make. Raises `OutputError` if there is no such directory."""
-    from ..store.files import in_folder
-
-    return in_folder(None if out is None else os.fspath(out), f"alltoken-{kind}-{os.urandom(4).hex()}{ending}")
-
-
-def _source(item: Path | None, kinds: tuple[str, ...], types: tuple[str, ...]) -> str | Upload | None:
-    """A URL as it is, a local file with its content. Raises `UsageError`."""
-    if item is None or (isinstance(item, str) and item.lower().startswith(("https://", "http://"))):
-        return item
-    return local_file(os.fspath(item), kinds, types)
+    return files.in_folder(None if out is None else os.fspath(out), name)

@@ -384,7 +384,7 @@ def _paths(work: _Work, count: int) -> list[str]:
         return [work.target, *paths[1:]] if work.saved.exact else paths
     with contextlib.suppress(OSError):
         files.make_private(work.kept)
-    others = [os.path.join(work.kept, f"alltoken-image-{os.urandom(4).hex()}.png") for _ in range(count - 1)]
+    others = [os.path.join(work.kept, files.new_name("image")) for _ in range(count - 1)]
     return ["-", *others][:count]
 
 

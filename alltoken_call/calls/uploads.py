@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import os
 
 from ..errors import NetError, UsageError
 from ..net.download import refused
@@ -14,6 +15,7 @@ from ..wire import text_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from ..gateways.openai import OpenAI
     from .client import Client
 
 _IMAGES = ("image/png", "image/jpeg", "image/webp")
@@ -23,14 +25,25 @@ TYPES = (*_IMAGES, *_VIDEOS, *_SOUNDS)  # that the gateway takes
 REFERENCES = (*TYPES, "image/gif", "image/heic", "image/bmp")  # what gateways take that get the file in the request
 
 
-def local_file(path: str, kinds: tuple[str, ...] = ("image",), types: tuple[str, ...] = TYPES) -> Upload:
-    """A file of one of the `kinds` that goes into a request. Raises `UsageError` if it cannot be read, or is not of
-    one of the media `types`."""
+def local_file(path: str | os.PathLike[str], dialect: OpenAI, kinds: tuple[str, ...] = ("image",)) -> Upload:
+    """A file of one of the `kinds` that goes into a request. Raises `UsageError` if it cannot be read, or is not of a
+    media type that the gateway takes."""
+    path = os.fspath(path)
     data = files.read_input(path)
-    found = files.media_type(data)
+    found = files.media_type(data) or ""
+    types = REFERENCES if dialect.at_once else TYPES
     if found not in types or found.partition("/")[0] not in kinds:
         raise UsageError(f"{path} is not of a type that the gateway takes ({' or '.join(kinds)})")
     return Upload(path, data, found)
+
+
+def source(
+    item: str | os.PathLike[str] | None, dialect: OpenAI, kinds: tuple[str, ...] = ("image",)
+) -> str | Upload | None:
+    """A URL as it is, a local file as `local_file`; None if there is none."""
+    if item is None or (isinstance(item, str) and item.lower().startswith(("https://", "http://"))):
+        return item
+    return local_file(item, dialect, kinds)
 
 
 def upload(client: Client, file: Upload, purpose: str) -> str:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import os
-
-from ..calls.uploads import REFERENCES, TYPES, local_file
+from ..calls.uploads import source
 from ..errors import UsageError
 from ..text import one_line
 from ..values import Clip, Film, Report
-from . import options
+from . import options, tasks
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
-    from typing import Any
 
     from ..cli.context import Context
     from ..cli.output import Output
@@ -57,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="image, video or sound to follow; repeatable",
     )
     options.add_param(clip)
-    task = options.add_task(parser, "a file or a directory for the clip (default: print its URL)")
+    task = tasks.add_arguments(parser, "a file or a directory for the clip (default: print its URL)")
     task.add_argument("--cancel", metavar="ID", help="cancel a task, print its new status")
     task.add_argument("--list", action="store_true", help="list the tasks: id, status, model, time")
 
@@ -67,18 +64,11 @@ def run(args: argparse.Namespace, context: Context, output: Output) -> Result | 
     others = sum((args.resume is not None, args.cancel is not None, args.list))
     if others > 1:
         raise UsageError("--resume, --cancel and --list exclude each other")
-    options.check_open(args)
-    if args.once:
-        options.check_once(args, context)
+    tasks.check(args, context)
     if args.cancel is not None or args.list:
-        options.no_words(args, "--cancel or --list")
+        tasks.no_words(args, "--cancel or --list")
         return _see_to(args, context, output)
-    if args.resume is not None:
-        options.no_words(args, "--resume")
-    if args.once and not args.dry_run and os.path.lexists(args.out):
-        clip: Clip | None = options.there(args, Clip, output)
-    else:
-        clip = _make(args, context, output) if args.resume is None else _resume(args, context, output)
+    clip = tasks.result_of(args, context, output, Clip, _make, _collect)
     if clip is not None:
         with options.showing(clip, hint=clip.video_url and f"the clip is at {clip.video_url}"):
             if args.detach and args.resume is None:
@@ -90,22 +80,14 @@ def run(args: argparse.Namespace, context: Context, output: Output) -> Result | 
             if args.open and clip.keyed and not clip.files:
                 output.warning("--open: the address needs the key; -o FILE fetches the clip")
             elif args.open:
-                options.open_all(context, output, clip.files, clip.video_url)
+                tasks.open_all(context, output, clip.files, clip.video_url)
     return clip
 
 
 def _make(args: argparse.Namespace, context: Context, output: Output) -> Clip | None:
     from ..calls.video import make_video
 
-    client = None if args.dry_run else context.client(args, output)
-    model = args.model or options.default_model(args, context, "video")
-    prompt = context.prompt(args.words, output, only_dash=True)
-    target = _target(args.out) if client else None
-    if client:
-        # What is wrong here was found before anybody is asked.
-        client.settle(Clip(model, target=target, submitted=context.clock.started))
-    dialect = client.dialect if client else context.dialect(args, output)
-    still = REFERENCES if dialect.at_once else TYPES
+    model, prompt, target, client, dialect = tasks.begun(args, context, output, Clip, _target)
     film = Film(
         model,
         prompt,
@@ -114,9 +96,9 @@ def _make(args: argparse.Namespace, context: Context, output: Output) -> Clip | 
         resolution=args.resolution,
         audio=args.audio,
         seed=args.seed,
-        first_frame=_source(args.first_frame, ("image",), still),
-        last_frame=_source(args.last_frame, ("image",), still),
-        references=[_source(item, ("image", "video", "audio"), TYPES) for item in args.reference],
+        first_frame=source(args.first_frame, dialect),
+        last_frame=source(args.last_frame, dialect),
+        references=[source(item, dialect, ("image", "video", "audio")) for item in args.reference],
         params=dict(args.param),
     )
     if client is None:
@@ -127,45 +109,27 @@ def _make(args: argparse.Namespace, context: Context, output: Output) -> Clip | 
     def make() -> Clip:
         return make_video(client, film, target=target, force=args.force, detach=args.detach, once=args.once)
 
-    return options.made(args, context, output, client, Clip, make, _collect)
+    return tasks.made(args, context, output, client, Clip, make, _collect)
 
 
-def _source(source: str | None, kinds: tuple[str, ...], types: tuple[str, ...]) -> Any:
-    """A URL as it is, a local file as an `Upload`; None if there is none."""
-    if source is None or source.lower().startswith(("https://", "http://")):
-        return source
-    return local_file(source, kinds, types)
-
-
-def _target(out: str | None) -> str | None:
+def _target(args: argparse.Namespace, _output: Output) -> str | None:
     """The path of the file; None if the URL alone is wanted."""
     from ..store import files
 
-    if out == "-":
+    if args.out == "-":
         raise UsageError("a video goes to a file: -o FILE")
-    return None if out is None else files.in_folder(out, f"alltoken-video-{os.urandom(4).hex()}.mp4")
-
-
-def _resume(args: argparse.Namespace, context: Context, output: Output) -> Clip | None:
-    from ..store import files
-
-    clip, row = options.take_up(args, context, output, Clip)
-    if args.dry_run:
-        output.request(context.dialect(args, output).poll("video", clip.task_id) if clip.task_id else None)
-        return None
-    if clip.files:
-        output.note("task", "saved by an earlier run: nothing is left to fetch")
-        return clip
-    clip.target = _target(args.out) if args.out else row.get("output")
-    if args.out and clip.task_id is not None:
-        files.check_new([clip.target or ""], force=args.force)
-    return _collect(args, context, output, clip)
+    return None if args.out is None else files.in_folder(args.out, files.new_name("video", ".mp4"))
 
 
 def _collect(args: argparse.Namespace, context: Context, output: Output, clip: Clip) -> Clip:
     """Go on with a clip of an earlier run."""
     from ..calls.video import close, collect
+    from ..store import files
 
+    if args.out:
+        clip.target = _target(args, output)
+    if args.out and clip.task_id is not None:
+        files.check_new([clip.target or ""], force=args.force)
     if clip.task_id is None:
         return close(context.client(args, output, keyed=False), clip)
     client = context.client(args, output)
@@ -178,7 +142,7 @@ def _see_to(args: argparse.Namespace, context: Context, output: Output) -> Resul
     from ..calls import video
 
     if args.cancel is not None:
-        options.check_task_id(args.cancel)
+        tasks.check_task_id(args.cancel)
     client = None if args.dry_run else context.settled(args, output)
     dialect = client.dialect if client else context.dialect(args, output)
     request = dialect.videos() if args.list else dialect.cancel(args.cancel)

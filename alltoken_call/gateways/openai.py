@@ -423,8 +423,10 @@ class OpenAI:
         """The local files that have to be uploaded first, as `image_uploads`."""
         return []
 
-    def poll(self, command: str, task_id: str, *, grace: float = 0.0) -> Request:  # noqa: ARG002  # as `image`
-        """Ask for the state of a task."""
+    def poll(self, command: str, task_id: str, *, grace: float = 0.0) -> Request:
+        """Ask for the state of a task. Raises `UsageError` if there are none of this `command`."""
+        if command == "image":
+            raise UsageError("--resume ID: images come at once at this gateway, there are no tasks")
         return Request("GET", f"{self.root}/v1/videos/{segment(task_id)}", repeat=POLLING, grace=grace)
 
     def videos(self) -> Request | None:

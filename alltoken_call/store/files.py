@@ -37,6 +37,7 @@ _TYPES = {  # by a file's first bytes
 }
 SHOWN = ("image/png", "image/jpeg", "image/webp", "image/gif")  # the image types that a result may have
 _ENDINGS = {f".{type.partition('/')[2]}": type for type in SHOWN} | {".jpg": "image/jpeg"}
+FORMATS = {"png": ".png", "jpeg": ".jpg", "webp": ".webp"}  # that can be asked for, and how new names end
 
 
 def media_type(head: bytes) -> str | None:
@@ -52,6 +53,17 @@ def is_image(head: bytes) -> bool:
 def ends_otherwise(path: str, type: str) -> bool:
     """Whether a name ends like a file of another image type."""
     return _ENDINGS.get(os.path.splitext(path)[1].lower(), type) != type
+
+
+def image_format(path: str | os.PathLike[str]) -> str | None:
+    """The one of `FORMATS` that a name's ending means; None if it means none."""
+    found = _ENDINGS.get(os.path.splitext(path)[1].lower(), "").removeprefix("image/")
+    return found if found in FORMATS else None
+
+
+def new_name(kind: str, ending: str = ".png") -> str:
+    """A name of ours for a result: alltoken-image-<8 hex>.png."""
+    return f"alltoken-{kind}-{os.urandom(4).hex()}{ending}"
 
 
 def read_input(path: str) -> bytes:
