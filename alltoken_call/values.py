@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 
+RESERVED = ("model", "messages", "prompt", "stream", "stream_options", "n")  # request fields that no user sets by name
 LONGEST_WAIT = 60.0  # seconds of Retry-After that we wait; longer ends the command with the value told
 
 # Requests

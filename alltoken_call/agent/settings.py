@@ -11,6 +11,7 @@ import os
 
 from .. import config
 from ..errors import UsageError
+from ..values import RESERVED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     from ..calls.client import Client
     from ..net.clock import Clock
     from ..values import Event, Shield
-
-RESERVED = ("model", "messages", "prompt", "stream", "stream_options", "n")  # fields that are set here
 
 
 def environment(gateway: str | None, api_key: str | None, base_url: str | None) -> dict[str, str]:

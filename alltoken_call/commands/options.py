@@ -10,20 +10,17 @@ import re
 
 from .. import config
 from ..errors import CallError, Interrupted, UsageError
+from ..values import RESERVED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from decimal import Decimal
     from typing import Any
 
     from ..calls.client import Client
     from ..cli.context import Context
     from ..cli.output import Output
     from ..values import Result
-
-_RESERVED = ("model", "messages", "prompt", "stream", "stream_options", "n")
-
 
 _MODEL = r"""
         (?: [a-z0-9.-]+/ )?                      # a vendor, perhaps
@@ -91,7 +88,7 @@ def field(text: str) -> tuple[str, Any]:
     key = key.strip()
     if not equals or not key:
         raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE")
-    if key in _RESERVED:
+    if key in RESERVED:
         raise argparse.ArgumentTypeError(f"{key!r} is not for -p: alltoken-call sets it itself")
     import json  # not for --help
 
@@ -104,15 +101,6 @@ def field(text: str) -> tuple[str, Any]:
     except ValueError:
         raise argparse.ArgumentTypeError(f"{value!r} is not a JSON number") from None
     return key, parsed
-
-
-def dollars(amount: float | None) -> Decimal | None:
-    """An amount of the command line as an exact number."""
-    if amount is None:
-        return None
-    from decimal import Decimal
-
-    return Decimal(repr(amount))
 
 
 def text(word: str) -> str:

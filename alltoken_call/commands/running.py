@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 
 from ..agent import events
 from ..agent.loop import Loop
@@ -139,7 +140,7 @@ def _loop(
         tools,
         command=command,
         max_steps=args.max_steps,
-        limit=options.dollars(args.max_cost),
+        limit=None if args.max_cost is None else Decimal(repr(args.max_cost)),
         save=lambda _: kept.save(body["model"]),
         stop=lambda: client.clock.left() <= 0,
         tool_timeout=args.tool_timeout,
