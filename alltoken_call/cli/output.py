@@ -8,23 +8,22 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 
 from .. import config
 from ..errors import CallError, ExitStatus, OutputError
 from ..text import inert, one_line, redacted
 from ..values import Downloading, Note, Piped, Ready, Reasoning, Stored, Submitted, Text, Trace, Waiting, Warned
 from .context import is_terminal
+from .stream import Stream
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, TextIO
+    from typing import Any
 
     from ..values import Event, Request
     from .context import Context
 
 _COLOURS = {"error": "31", "warning": "33"}
-PIECE = 4096  # bytes that a pipe takes without blocking when select says that it can be written to (PIPE_BUF)
 LAST_WORDS = 0.3  # seconds that stderr may stand still once the run is ending
 
 
@@ -44,8 +43,8 @@ class Output:
         self.gateway: str | None = None  # the one that --gateway names
         self.ending = False  # nothing is waited for any more
         self._context = context
-        self._stdout = context.stdout
-        self._stderr = context.stderr
+        self._stdout = Stream(context.stdout)
+        self._stderr = Stream(context.stderr)
         self._secrets = config.secrets(context.environ)
         plain = context.environ.get("NO_COLOR") or context.environ.get("TERM") == "dumb"
         self._err_terminal = is_terminal(context.stderr)
@@ -62,7 +61,7 @@ class Output:
     @property
     def stdout_works(self) -> bool:
         """Whether stdout was open, and no write has failed."""
-        return self._stdout is not None
+        return self._stdout.file is not None
 
     def check_stdout(self) -> None:
         """Raise `OutputError` if stdout is closed: it is noticed before anything is sent."""
@@ -140,6 +139,8 @@ class Output:
 
     def end_text(self) -> None:
         """End the answer with a newline, unless it has one or is empty."""
+        if not self.stdout_works:
+            return
         if self._half:
             self._half = ""
             self._show("\ufffd")
@@ -171,7 +172,7 @@ class Output:
     @property
     def is_utf8(self) -> bool:
         """Whether stdout takes any character."""
-        return self._stdout is not None and (self._stdout.encoding or "").lower().replace("-", "") == "utf8"
+        return (getattr(self._stdout.file, "encoding", None) or "").lower().replace("-", "") == "utf8"
 
     def document(self, document: Any) -> None:
         """The one JSON document of stdout."""
@@ -194,8 +195,8 @@ class Output:
             self._end_thought()
         self._column = int(not text.endswith("\n"))
         encoding = "utf-8"
-        if self.to_terminal and self._stdout is not None:
-            text, encoding = inert(text), self._stdout.encoding
+        if self.to_terminal and self._stdout.file is not None:
+            text, encoding = inert(text), self._stdout.file.encoding
         try:
             data = text.encode(encoding)
         except UnicodeEncodeError:  # halves of a surrogate pair from two deltas, a lone half, or a narrow terminal
@@ -208,29 +209,17 @@ class Output:
         away, 9 if it stands still at the deadline."""
         self._clear()
         self.check_stdout()
-        stream: TextIO = self._stdout  # type: ignore[assignment]  # check_stdout has seen to it
         try:
-            _push(stream, data, self._context.clock.left)
+            self._stdout.write(data, self._context.clock.left)
         except (OSError, ValueError) as error:
-            self._give_up_stdout()
             if isinstance(error, BrokenPipeError):
-                self._stderr = None  # status 141 says it all
+                self._stderr.file = None  # status 141 says it all
                 raise CallError("", status=ExitStatus.BROKEN_PIPE, code="broken_pipe") from None
             if isinstance(error, TimeoutError):
                 message = "the time of --max-wait is over, and stdout is not being read"
                 raise CallError(message, status=ExitStatus.CUT_SHORT, code="max_wait") from None
             reason = getattr(error, "strerror", None) or "closed"
             raise OutputError(f"cannot write to stdout: {reason}") from None
-        except BaseException:  # a signal: a reader that stands still is not waited for again
-            if not _takes_more(stream):
-                self._give_up_stdout()
-            raise
-
-    def _give_up_stdout(self) -> None:
-        if self._stdout is not None:
-            _silence(self._stdout)
-        self._stdout = None
-        self._column, self._half = 0, ""
 
     # stderr
 
@@ -314,7 +303,7 @@ class Output:
 
     def _width(self) -> int:
         try:
-            columns = os.get_terminal_size(self._stderr.fileno()).columns  # type: ignore[union-attr]
+            columns = os.get_terminal_size(self._stderr.file.fileno()).columns  # type: ignore[union-attr]
             return max(10, min(79, columns or 79))  # 0: the terminal does not say
         except (AttributeError, OSError, ValueError):
             return 79
@@ -334,69 +323,19 @@ class Output:
             self._emit("\r\x1b[K")
 
     def _emit(self, text: str) -> None:
-        if self._stderr is None:
+        if self._stderr.file is None:
             return
-        try:
-            text = self.without_key(text)
-            data = text.encode(self._stderr.encoding, "backslashreplace")
-            _push(self._stderr, data, self._patience)
-        except (OSError, ValueError):  # nobody listens any more: no reason to fail
-            self._give_up_stderr()
-        except BaseException:  # a signal, as for stdout
-            if not _takes_more(self._stderr):
-                self._give_up_stderr()
-            raise
+        data = self.without_key(text).encode(self._stderr.file.encoding, "backslashreplace")
+        with contextlib.suppress(OSError, ValueError):  # nobody listens any more: no reason to fail
+            self._stderr.write(data, self._patience)
 
     def _patience(self) -> float:
         """Seconds that stderr may stand still."""
         left = self._context.clock.left()
         return max(left, LAST_WORDS) if not self.ending else LAST_WORDS
 
-    def _give_up_stderr(self) -> None:
-        if self._stderr is not None:
-            _silence(self._stderr)
-        self._stderr = None
-
 
 def _overlap(text: str, secret: str) -> int:
     """How many characters at the end of `text` may be the beginning of `secret`."""
     sizes = range(min(len(secret) - 1, len(text)), 0, -1)
     return next((size for size in sizes if secret.startswith(text[-size:])), 0)
-
-
-def _push(stream: TextIO, data: bytes, left: Any) -> None:
-    """Write all of `data` to the stream's descriptor. Raises OSError; TimeoutError if it takes nothing in `left()`
-    seconds."""
-    try:
-        descriptor = stream.fileno()
-    except (OSError, ValueError):  # in memory
-        stream.buffer.write(data)
-        stream.buffer.flush()
-        return
-    view = memoryview(data)
-    while view:
-        patience = left()
-        timed = patience < 1e7 and os.name != "nt"
-        if timed and not select.select([], [descriptor], [], max(0.0, patience))[1]:
-            raise TimeoutError
-        try:
-            view = view[os.write(descriptor, view[: PIECE if timed else len(view)]) :]
-        except BlockingIOError:  # somebody made the pipe non-blocking, for all who share it
-            if not select.select([], [descriptor], [], min(max(0.0, left()), 1e7))[1]:
-                raise TimeoutError from None
-
-
-def _takes_more(stream: TextIO) -> bool:
-    """Whether a write to the stream's descriptor would not block."""
-    try:
-        return bool(select.select([], [stream], [], 0)[1])
-    except (OSError, ValueError):
-        return False
-
-
-def _silence(stream: TextIO) -> None:
-    """Point a broken stream's descriptor at /dev/null, so that the flush at exit cannot fail (status 120)."""
-    with contextlib.suppress(OSError, ValueError):
-        descriptor = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(descriptor, stream.fileno())
-        os.close(descriptor)
