@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from ..calls.chat import answering
 from ..errors import CallError, ExitStatus, Interrupted
-from ..gateways.openai import WHOLE
+from ..gateways.delta import WHOLE
 from ..values import UNKNOWN, Answer, Text
 from . import events
 from .run import Run

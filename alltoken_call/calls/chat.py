@@ -6,7 +6,7 @@ Whole means that `[DONE]` or a finish reason was seen, and that every frame was 
 from __future__ import annotations
 
 from ..errors import CallError, ExitStatus, Interrupted, NetError
-from ..gateways.openai import WHOLE
+from ..gateways.delta import WHOLE
 from ..values import UNKNOWN, Answer, Warned
 from .reading import Reading
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 
 from ..errors import ExitStatus, NetError
-from ..gateways.openai import BROKEN
+from ..gateways.delta import BROKEN, read_delta
 from ..net import sse
 from ..values import Reasoning, Text, Warned
 from ..wire import json_end, object_of, parse_json, text_of
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-    from ..gateways.openai import Delta, OpenAI
+    from ..gateways.delta import Delta
     from ..net.response import Response
     from ..values import Answer, Event
     from .client import Client
@@ -46,7 +46,7 @@ class Reading:
         self._events: list[Event] = []  # what else was not handed on yet
         self._reasoning = io.StringIO()
         self._calls: list[_Call] = []
-        self._pattern = _Pattern(client.dialect)
+        self._pattern = _Pattern()
         self._error: NetError | None = None
         self._streamed = False
         self._page = False  # a web page came instead
@@ -149,7 +149,7 @@ class Reading:
             self._events.append(Warned("a frame of the stream is not a JSON object: part of the answer is missing"))
 
     def _frame(self, frame: dict[str, Any]) -> Delta:
-        delta = self._client.dialect.delta(frame)
+        delta = read_delta(frame)
         if delta.failed:
             self._error = self._client.refusal_in(frame, None)
         self._understood = self._understood or delta.understood
@@ -221,8 +221,7 @@ class Reading:
 class _Pattern:
     """What stands around the text in a frame that brings nothing else: most frames of an answer differ in it alone."""
 
-    def __init__(self, dialect: OpenAI) -> None:
-        self._dialect = dialect
+    def __init__(self) -> None:
         self._head = self._tail = ""
         self._lessons = LESSONS
 
@@ -248,7 +247,7 @@ class _Pattern:
             marked = parse_json(f"{data[: end - 1]}\\u0000{data[end - 1 :]}")
         except ValueError:
             return
-        if self._dialect.delta(marked).text == f"{text}\0":
+        if read_delta(marked).text == f"{text}\0":
             self._head, self._tail = data[:start], data[end:]
 
 

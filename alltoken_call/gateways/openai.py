@@ -47,36 +47,6 @@ _TYPES = {  # of errors, as OpenAI, Anthropic and their relays name them: the HT
     "overloaded_error": 503,
 }
 _PASSING = (408, 425, 429)
-# Finish reasons that say that the answer broke, and those that are known to end a whole one.
-BROKEN = ("error", "network_error", "abort", "aborted", "cancelled", "insufficient_system_resource")
-WHOLE = (
-    "stop",
-    "length",
-    "tool_calls",
-    "function_call",
-    "content_filter",
-    "end_turn",
-    "max_tokens",
-    "eos",
-    "stop_sequence",
-)
-
-
-class Delta:
-    """What one frame of a streamed answer says, or a whole answer that was not streamed."""
-
-    text = ""
-    reasoning = ""
-    calls: list[dict[str, Any]] = []  # noqa: RUF012  # read only: a frame without calls costs nothing
-    finish: str | None = None
-    model: str | None = None
-    request_id: str | None = None
-    usage: dict[str, Any] | None = None
-    failed = False  # it tells of an error
-    understood = False  # the frame was of this protocol
-    echoed = False  # the reasoning is to come back with the next request
-    begins = False  # it begins an answer: it carries the role
-    id: str | None = None
 
 
 class Task:
@@ -204,48 +174,6 @@ class OpenAI:
     def chat(self, body: Mapping[str, Any]) -> Request:
         """A completion, streamed or not as `body` says."""
         return Request("POST", f"{self.root}/v1/chat/completions", body=body, repeat=UNANSWERED)
-
-    def delta(self, frame: Mapping[str, Any]) -> Delta:
-        """What a chunk of a stream says, or a whole answer. Of several choices, only the first counts."""
-        found = Delta()
-        if frame.get("error") or frame.get("success") is False:
-            found.understood = found.failed = True
-        found.model, found.id = text_of(frame.get("model")), frame.get("id")
-        if "x-gateway-request-id" in frame:
-            found.request_id = text_of(frame["x-gateway-request-id"])
-        if usage := frame.get("usage"):
-            found.usage = usage if isinstance(usage, dict) else None
-        choices = frame.get("choices")
-        if isinstance(choices, list):
-            found.understood = True
-            for choice in choices:
-                if isinstance(choice, dict) and not choice.get("index"):
-                    self._choice(choice, found)
-                    break
-        return found
-
-    def _choice(self, choice: Mapping[str, Any], found: Delta) -> None:
-        delta = choice.get("delta") or choice.get("message")
-        if isinstance(delta, dict):
-            found.text = _content(delta.get("content"))
-            if len(delta) > 1 or not found.text:
-                self._beside_text(delta, found)
-        reason = choice.get("finish_reason")
-        if reason and reason != "null":
-            found.finish = text_of(reason)
-
-    @staticmethod
-    def _beside_text(delta: Mapping[str, Any], found: Delta) -> None:
-        """What a delta holds besides text; most hold nothing else."""
-        found.begins = bool(delta.get("role"))
-        found.text += _content(delta.get("refusal"))
-        reasoning = delta.get("reasoning_content") or delta.get("reasoning")
-        if isinstance(reasoning, str):
-            found.reasoning = reasoning
-            found.echoed = "reasoning_content" in delta
-        calls = delta.get("tool_calls")
-        if isinstance(calls, list):
-            found.calls = [call for call in calls if isinstance(call, dict)]
 
     def thinking(self, budget: int) -> dict[str, Any]:  # noqa: ARG002  # for dialects that have it
         """The request fields that ask for reasoning. Raises `UsageError` if there are none that every server knows."""
@@ -571,14 +499,6 @@ def _kinds(entry: Mapping[str, Any]) -> set[str]:
         )
     known = dict.fromkeys(("text", "vision", "chat", "llm", "vlm"), "chat") | {"image": "image", "video": "video"}
     return {known[word] for word in words if word in known}
-
-
-def _content(content: object) -> str:
-    """The text of a delta: a string, or parts with a `text` each."""
-    if isinstance(content, str):
-        return content
-    parts = content if isinstance(content, list) else []
-    return "".join(part["text"] for part in parts if isinstance(part, dict) and isinstance(part.get("text"), str))
 
 
 def used(usage: Mapping[str, Any]) -> bool:

@@ -7,6 +7,7 @@ from decimal import Decimal
 
 from alltoken_call.errors import ExitStatus
 from alltoken_call.gateways import prices
+from alltoken_call.gateways.delta import read_delta
 from alltoken_call.gateways.openai import OpenAI, dollars
 from alltoken_call.values import UNANSWERED
 from alltoken_call.wire import text_of
@@ -182,9 +183,9 @@ class Chat(unittest.TestCase):
         ):
             for place in ("delta", "message"):
                 with self.subTest(content, place=place):
-                    self.assertEqual(SERVER.delta(chunk({place: {"content": content}})).text, text)
-        self.assertEqual(SERVER.delta(chunk({"delta": {"content": None, "refusal": "no"}})).text, "no")
-        self.assertEqual(SERVER.delta(chunk({"delta": {"content": "a", "refusal": "no"}})).text, "ano")
+                    self.assertEqual(read_delta(chunk({place: {"content": content}})).text, text)
+        self.assertEqual(read_delta(chunk({"delta": {"content": None, "refusal": "no"}})).text, "no")
+        self.assertEqual(read_delta(chunk({"delta": {"content": "a", "refusal": "no"}})).text, "ano")
 
     def test_reasoning_has_two_names(self):
         for fields, text in (
@@ -196,18 +197,18 @@ class Chat(unittest.TestCase):
             ({}, ""),
         ):
             with self.subTest(fields):
-                self.assertEqual(SERVER.delta(chunk({"delta": fields})).reasoning, text)
+                self.assertEqual(read_delta(chunk({"delta": fields})).reasoning, text)
 
     def test_calls_are_the_objects_of_a_list(self):
         call = {"index": 0, "function": {"name": "f"}}
         for calls, found in (([call, "odd", None, call], [call, call]), (call, []), (None, []), ([], [])):
             with self.subTest(calls):
-                self.assertEqual(SERVER.delta(chunk({"delta": {"tool_calls": calls}})).calls, found)
+                self.assertEqual(read_delta(chunk({"delta": {"tool_calls": calls}})).calls, found)
 
     def test_the_reason_to_finish_is_a_word(self):
         for reason, found in (("stop", "stop"), ("odd", "odd"), ("null", None), (None, None), ("", None), (7, None)):
             with self.subTest(reason):
-                self.assertEqual(SERVER.delta(chunk({"delta": {}, "finish_reason": reason})).finish, found)
+                self.assertEqual(read_delta(chunk({"delta": {}, "finish_reason": reason})).finish, found)
 
     def test_only_the_first_choice_counts(self):
         second, first = {"index": 1, "delta": {"content": "b"}}, {"index": 0, "delta": {"content": "a"}}
@@ -220,13 +221,13 @@ class Chat(unittest.TestCase):
             ([], ""),
         ):
             with self.subTest(choices):
-                delta = SERVER.delta({"choices": choices})
+                delta = read_delta({"choices": choices})
                 self.assertEqual((delta.text, delta.understood), (text, True))
 
     def test_what_is_not_of_this_protocol_is_not_understood(self):
         for frame in ({}, {"choices": None}, {"choices": {}}, {"choices": "x"}, {"type": "ping"}, {"object": "list"}):
             with self.subTest(frame):
-                delta = SERVER.delta(frame)
+                delta = read_delta(frame)
                 self.assertEqual((delta.understood, delta.failed, delta.text), (False, False, ""))
 
     def test_an_error_in_a_frame_is_one_whatever_its_shape(self):
@@ -237,16 +238,16 @@ class Chat(unittest.TestCase):
             chunk({"delta": {}}, error={"a": 1}),
         ):
             with self.subTest(frame):
-                self.assertTrue(SERVER.delta(frame).failed)
+                self.assertTrue(read_delta(frame).failed)
         for frame in ({"error": None}, {"error": {}}, {"success": True}, {"success": None}, {"success": 0}):
             with self.subTest(frame):
-                self.assertFalse(SERVER.delta(frame).failed)
+                self.assertFalse(read_delta(frame).failed)
 
     def test_model_request_id_and_usage_are_taken_where_they_have_the_right_type(self):
-        delta = SERVER.delta({"model": "m-1", "x-gateway-request-id": "req_1", "usage": {"prompt_tokens": 1}})
+        delta = read_delta({"model": "m-1", "x-gateway-request-id": "req_1", "usage": {"prompt_tokens": 1}})
         self.assertEqual((delta.model, delta.request_id, delta.usage), ("m-1", "req_1", {"prompt_tokens": 1}))
         for value in (None, "", 7, [], True):
-            delta = SERVER.delta({"model": value, "x-gateway-request-id": value, "usage": value})
+            delta = read_delta({"model": value, "x-gateway-request-id": value, "usage": value})
             self.assertEqual((text_of(delta.model), delta.request_id, delta.usage), (None, None, None))
 
 
