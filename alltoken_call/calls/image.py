@@ -9,7 +9,7 @@ import contextlib
 import os
 
 from ..errors import CallError, ExitStatus, Interrupted, NetError, OutputError
-from ..gateways.pictures import ONCE
+from ..gateways.pictures import ONCE, text_beside
 from ..net import retry
 from ..net.download import download
 from ..store import files
@@ -110,7 +110,7 @@ def _ask(work: _Work, request: Request) -> None:
             work.spool.drop() if document else work.spool.leave()
             client.check(document, response)
             _take_figures(work, document)
-            text = client.clean(client.dialect.text_beside(document), LONGEST_TEXT)
+            text = client.clean(text_beside(document), LONGEST_TEXT)
             message = f"the answer has no image{f': {text}' if text else ''}"
             raise CallError(message, status=ExitStatus.CUT_SHORT, code="no_image")
         if work.on_disk:
@@ -353,7 +353,7 @@ def _save(work: _Work, document: dict[str, Any]) -> None:
     saved.status = "completed"
     saved.model = saved.model or text_of(document.get("model"))
     _take_figures(work, document)
-    if text := work.client.dialect.text_beside(document):
+    if text := text_beside(document):
         work.client.emit(Note("text", work.client.clean(text, LONGEST_TEXT)))
     parts = {str(number): part for number, part in enumerate(work.parts)}
     for entry, path in zip(work.entries, _paths(work, len(work.entries))):

@@ -23,7 +23,7 @@ def dialect(gateway: Gateway, name: str | None = None) -> OpenAI:
 
         return NewApi(gateway.root)
     if gateway.name == "openrouter":
-        from .openai import OpenRouter
+        from .openrouter import OpenRouter
 
         return OpenRouter(gateway.root)
     return OpenAI(gateway.root)

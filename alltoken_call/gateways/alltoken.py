@@ -10,7 +10,8 @@ import re
 from ..errors import ExitStatus, NetError, UsageError
 from ..values import POLLING, UNKNOWN, Repeat, Request, Upload
 from ..wire import segment, text_of
-from .openai import ONE_ATTEMPT, OpenAI, Task, dollars, is_task_id, is_zero, refuse_options
+from .figures import dollars, is_zero
+from .openai import ONE_ATTEMPT, OpenAI, Task, is_task_id, refuse_options
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import re
 
 from ..errors import ExitStatus, NetError, UsageError
-from ..text import one_line, redacted
-from ..values import LONGEST_WAIT, POLLING, UNANSWERED, UNKNOWN, Cost, Repeat, Request, Upload
+from ..values import POLLING, UNANSWERED, UNKNOWN, Cost, Repeat, Request, Upload
 from ..wire import segment, text_of
+from . import refusals
+from .figures import dollars_for
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,32 +22,6 @@ if TYPE_CHECKING:
 
     from ..values import Film, Picture
     from .prices import Prices
-
-_HINTS = {
-    ExitStatus.REFUSED: "change the request; if it looks right, quote the request id to support",
-    ExitStatus.KEY: "the gateway does not accept this key: check it",
-    ExitStatus.CREDIT: "top up at the gateway, then run the command again",
-    ExitStatus.RATE_LIMITED: "too many requests with this key: wait, then run the command again",
-    ExitStatus.GATEWAY: "the gateway or its providers failed: try again later or another model (-m)",
-    ExitStatus.GONE: "the result is gone: run a new generation",
-}
-_STATUSES = {
-    401: ExitStatus.KEY,
-    402: ExitStatus.CREDIT,
-    403: ExitStatus.KEY,
-    410: ExitStatus.GONE,
-    429: ExitStatus.RATE_LIMITED,
-}
-_TYPES = {  # of errors, as OpenAI, Anthropic and their relays name them: the HTTP status that each means
-    "invalid_request_error": 400,
-    "authentication_error": 401,
-    "permission_error": 403,
-    "not_found_error": 404,
-    "server_error": 500,
-    "upstream_error": 502,
-    "overloaded_error": 503,
-}
-_PASSING = (408, 425, 429)
 
 
 class Task:
@@ -98,9 +73,9 @@ class OpenAI:
     doubt = "look at the gateway's log or usage page before you run it again"  # if a submit's outcome is unknown
     # Headers; the last two are LiteLLM's and OpenRouter's.
     request_ids: tuple[str, ...] = ("x-request-id", "x-gateway-request-id", "x-litellm-call-id", "x-generation-id")
-    hints: Mapping[ExitStatus, str] = _HINTS
+    hints: Mapping[ExitStatus, str] = refusals.HINTS
     slugs: Mapping[str, int] = {}  # an error's code → the HTTP status that it means, where it comes without one
-    types: Mapping[str, int] = _TYPES
+    types: Mapping[str, int] = refusals.TYPES
 
     def __init__(self, root: str) -> None:
         self.root = root
@@ -111,59 +86,9 @@ class OpenAI:
         """The request id in the headers of an answer."""
         return next((value for name in self.request_ids if (value := header(name))), None)
 
-    def refusal(
-        self,
-        document: Mapping[str, Any],
-        http: int,
-        *,
-        request_id: str | None = None,
-        retry_after: float | None = None,
-        secret: str = "",
-        otherwise: int = 500,
-    ) -> NetError:
-        """The failure in an error envelope of any shape. `http` is 0 for one without an HTTP status of its own, as
-        inside a stream, whose code decides; it means `otherwise` if its code is not known.
-
-        The request id is taken from wherever it is: the envelope, the document's top, or a header.
-        """
-        inner = document.get("error")
-        places = [inner if isinstance(inner, dict) else {}, document]
-
-        def field(name: str) -> str | None:
-            values = (place.get(name) for place in places)
-            texts = (str(value) if type(value) is int else text_of(value) for value in values)
-            return next((one_line(redacted(text, secret)) for text in texts if text), None)
-
-        message = field("message") or one_line(redacted(_reason(places, inner), secret))
-        code, type_ = field("code"), field("type")
-        meant = http or self.meaning(code, type_) or otherwise
-        status = ExitStatus.GATEWAY if meant >= 500 else _STATUSES.get(meant, ExitStatus.REFUSED)
-        hint = self.hints.get(status) if meant != 404 else "`alltoken-call models` lists what there is"
-        if retry_after:
-            longer = f" (Retry-After), longer than we do ({LONGEST_WAIT:.0f} s)" if retry_after > LONGEST_WAIT else ""
-            hint = f"the gateway asks to wait {retry_after:.0f} s{longer}: run the command again after that"
-        return NetError(
-            message or "the gateway gave no reason",
-            code or (f"http_{http}" if http else "api_error"),
-            sent=True,
-            passing=meant in _PASSING or meant >= 500,
-            status=status,
-            hint=hint,
-            http=http,
-            type=type_,
-            request_id=field("request_id") or field("x-gateway-request-id") or request_id,
-            task_id=field("task_id"),
-            enveloped=isinstance(inner, (dict, str)) and bool(inner),
-            retry_after=retry_after,
-        )
-
-    def meaning(self, code: str | None, type_: str | None) -> int:
-        """The HTTP status that an error without one means, by its code or type; 0 if neither is known."""
-        if code and code.isascii() and code.isdigit() and len(code) == 3:
-            return int(code)
-        if "rate_limit" in (code or "") or "rate_limit" in (type_ or ""):
-            return 429
-        return self.slugs.get(code or "") or self.types.get(type_ or "") or 0
+    def refusal(self, document: Mapping[str, Any], http: int, **about: Any) -> NetError:
+        """The failure in an error envelope, as `refusals.refusal`."""
+        return refusals.refusal(document, http, hints=self.hints, slugs=self.slugs, types=self.types, **about)
 
     def fails_everywhere(self, code: str) -> bool:
         """Whether an error's code says that no provider of the model works, so that only another model can help."""
@@ -205,8 +130,7 @@ class OpenAI:
         return None
 
     def usage_cost(self, usage: Mapping[str, Any] | None) -> Cost | None:
-        """The cost that the usage block tells: xAI's ticks of 10⁻¹⁰ dollars, else dollars. 0 with tokens used says
-        that the server has no price, not that the call was free."""
+        """The cost that the usage block tells: xAI's ticks of 10⁻¹⁰ dollars, else dollars."""
         usage = usage or {}
         ticks, figure = usage.get("cost_in_usd_ticks"), usage.get("cost")
         if isinstance(figure, dict):
@@ -215,13 +139,11 @@ class OpenAI:
             from decimal import Decimal
 
             figure = format(Decimal(ticks).scaleb(-10), "f")
-        cost = dollars(figure)
-        return None if cost is None or (is_zero(cost) and used(usage)) else cost
+        return dollars_for(figure, usage)
 
     def header_cost(self, header: Callable[[str], str | None], usage: Mapping[str, Any] | None) -> Cost | None:
         """The cost that a header tells (LiteLLM)."""
-        cost = dollars(header("x-litellm-response-cost"))
-        return None if cost is None or (is_zero(cost) and used(usage or {})) else cost
+        return dollars_for(header("x-litellm-response-cost"), usage or {})
 
     def price_list(self) -> Request:
         """The models with their prices."""
@@ -319,12 +241,6 @@ class OpenAI:
 
         return pictures.images_of(document)
 
-    def text_beside(self, document: Mapping[str, Any]) -> str:
-        """The text that came along with images."""
-        from . import pictures
-
-        return pictures.text_beside(document)
-
     def may_hold_images(self, document: Mapping[str, Any]) -> bool:  # noqa: ARG002  # as `image`
         """Whether an answer may be the one that brings the images."""
         return True
@@ -415,48 +331,6 @@ class OpenAI:
         return f"{self.root}/v1/videos/{segment(task_id)}/content"
 
 
-class OpenRouter(OpenAI):
-    """OpenRouter: images come through chat, videos have another API, and the key may ask what is left."""
-
-    def image(self, picture: Picture, *, key: str = "", uploads: Mapping[str, str] | None = None) -> Request:  # noqa: ARG002
-        """All images go through chat."""
-        from . import pictures
-
-        if picture.via == "images":
-            raise UsageError("OpenRouter makes images through chat only")
-        return pictures.chat_request(self.root, picture, modalities=True)
-
-    def video(self, film: Film, uploads: Mapping[str, str] | None = None) -> Request:  # noqa: ARG002
-        """Not here."""
-        raise UsageError("OpenRouter has another API for videos, which alltoken-call does not speak")
-
-    def balance(self) -> Request:
-        """What the key has left."""
-        return Request("GET", f"{self.root}/v1/key")
-
-    def read_balance(self, document: Mapping[str, Any], unit: int) -> dict[str, str | None]:  # noqa: ARG002  # dollars
-        """Dollars: the limit of the key may be null: no limit."""
-        data = document.get("data")
-        found = data if isinstance(data, dict) else document
-        names = {"left": "limit_remaining", "used": "usage", "granted": "limit"}
-        costs = {label: dollars(found.get(name)) for label, name in names.items()}
-        return {label: cost.usd if cost else None for label, cost in costs.items()}
-
-
-def _reason(places: list[Mapping[str, Any]], inner: object) -> str:
-    """What an error says, where its message is not a text: the error itself, or pydantic's list of refused fields."""
-    found = [inner] if isinstance(inner, str) else []
-    found += [value for place in places for name in ("message", "detail") if (value := place.get(name))]
-    for value in found:
-        if isinstance(value, str) and value.strip():
-            return value
-        if isinstance(value, (dict, list)):
-            import json
-
-            return json.dumps(value, ensure_ascii=False)
-    return ""
-
-
 def refuse_options(
     *options: tuple[str, object],
     why: str = "has no field at this gateway",
@@ -499,26 +373,3 @@ def _kinds(entry: Mapping[str, Any]) -> set[str]:
         )
     known = dict.fromkeys(("text", "vision", "chat", "llm", "vlm"), "chat") | {"image": "image", "video": "video"}
     return {known[word] for word in words if word in known}
-
-
-def used(usage: Mapping[str, Any]) -> bool:
-    """Whether a usage block tells of tokens."""
-    return any(type(value) is int and value > 0 for value in usage.values())
-
-
-def is_zero(cost: Cost) -> bool:
-    """Whether a figure is 0."""
-    return not (cost.usd or "").strip("0.")
-
-
-def dollars(figure: object) -> Cost | None:
-    """The gateway's figure: to the digit if it is a plain decimal string, else as a decimal string; None if it is not
-    an amount."""
-    if figure is None:
-        return None
-    if isinstance(figure, str) and re.fullmatch(r"[0-9]{1,20}(\.[0-9]{1,30})?", figure):
-        return Cost(figure, "gateway")
-    from . import prices  # decimal is for those who need it
-
-    amount = prices.amount(figure)
-    return None if amount is None else Cost(prices.plain(amount), "gateway")

@@ -8,7 +8,9 @@ from decimal import Decimal
 from alltoken_call.errors import ExitStatus
 from alltoken_call.gateways import prices
 from alltoken_call.gateways.delta import read_delta
-from alltoken_call.gateways.openai import OpenAI, dollars
+from alltoken_call.gateways.figures import dollars
+from alltoken_call.gateways.openai import OpenAI
+from alltoken_call.gateways.refusals import meaning
 from alltoken_call.values import UNANSWERED
 from alltoken_call.wire import text_of
 
@@ -123,7 +125,7 @@ class Refusals(unittest.TestCase):
         self.assertIsNone(SERVER.refusal({"error": {"task_id": None}}, 409).task_id)
 
     def test_without_an_http_status_the_code_or_else_the_type_decides(self):
-        for code, type_, meaning in (
+        for code, type_, http in (
             ("429", None, 429),
             ("402", "server_error", 402),
             ("404", None, 404),
@@ -139,9 +141,9 @@ class Refusals(unittest.TestCase):
             (None, None, 0),
         ):
             with self.subTest(code=code, type=type_):
-                self.assertEqual(SERVER.meaning(code, type_), meaning)
+                self.assertEqual(meaning(code, type_, SERVER.slugs, SERVER.types), http)
                 error = SERVER.refusal({"error": {"code": code, "type": type_}}, 0)
-                self.assertIs(error.status, SERVER.refusal({}, meaning or 500).status)
+                self.assertIs(error.status, SERVER.refusal({}, http or 500).status)
                 self.assertEqual(error.http, 0)
 
     def test_a_code_that_nobody_knows_means_what_its_place_makes_of_it(self):
