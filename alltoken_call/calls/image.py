@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any, TypeVar
 
-    from ..gateways.openai import Task
+    from ..gateways.task import Task
     from ..net.response import Response
     from ..values import Picture, Request
     from .client import Client

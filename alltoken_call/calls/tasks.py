@@ -34,7 +34,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from ..gateways.openai import Task
+    from ..gateways.task import Task
     from ..values import Pending, Request, Upload
     from .client import Client
 

@@ -19,7 +19,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from ..gateways.openai import Task
+    from ..gateways.task import Task
     from ..values import Cost, Film, Request
     from .client import Client
 

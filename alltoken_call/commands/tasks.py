@@ -148,7 +148,7 @@ def _pending_of(row: dict[str, Any], context: Context, kind: type[P]) -> P:
 
 def check_task_id(task_id: str) -> None:
     """Raise `UsageError` if a text cannot be a task's id."""
-    from ..gateways.openai import is_task_id
+    from ..gateways.task import is_task_id
 
     if not is_task_id(task_id):
         raise UsageError(f"{task_id!r} is not a task's id")

@@ -11,7 +11,8 @@ from ..errors import ExitStatus, NetError, UsageError
 from ..values import POLLING, UNKNOWN, Repeat, Request, Upload
 from ..wire import segment, text_of
 from .figures import dollars, is_zero
-from .openai import ONE_ATTEMPT, OpenAI, Task, is_task_id, refuse_options
+from .openai import ONE_ATTEMPT, OpenAI, refuse_options
+from .task import Task, is_task_id
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import re
 from ..errors import ExitStatus, NetError
 from ..values import NOTHING, Cost, Repeat, Request
 from ..wire import object_of, segment, text_of
-from .openai import ONE_ATTEMPT, OpenAI, Task, address, refuse_options
+from .openai import ONE_ATTEMPT, OpenAI, address, refuse_options
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from ..values import Film, Picture
     from .prices import Prices
+    from .task import Task
 
 UNIT = 500_000  # quota that is one dollar, unless /api/status says otherwise
 NOT_YET = 30.0  # seconds after a submit in which a task may be missing: its row is written after the answer

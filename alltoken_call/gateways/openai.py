@@ -9,10 +9,11 @@ from __future__ import annotations
 import re
 
 from ..errors import ExitStatus, NetError, UsageError
-from ..values import POLLING, UNANSWERED, UNKNOWN, Cost, Repeat, Request, Upload
+from ..values import POLLING, UNANSWERED, Cost, Repeat, Request, Upload
 from ..wire import segment, text_of
-from . import refusals
+from . import entries, refusals
 from .figures import dollars_for
+from .task import Task, is_task_id
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,37 +25,7 @@ if TYPE_CHECKING:
     from .prices import Prices
 
 
-class Task:
-    """What an answer says of a task. `status` is completed, failed, cancelled, expired, or a word for going on."""
-
-    def __init__(self, status: str, document: Mapping[str, Any]) -> None:
-        self.status = status
-        self.done = status == "completed"
-        self.ended = status in ("failed", "cancelled", "expired")
-        self.document = document
-        self.pause: float | None = None  # seconds until the next GET
-        self.url: str | None = None  # of a finished video
-        self.keyed = False  # the URL needs the key
-        usage = document.get("usage")
-        self.usage: dict[str, Any] | None = usage if isinstance(usage, dict) else None
-        self.cost = UNKNOWN
-        self.quota: int | None = None  # the charge in the gateway's own unit
-        self.model = text_of(document.get("model"))
-        self.facts: dict[str, Any] = {}
-        self.expires_at: str | None = None
-        self.ttl: int | None = None  # seconds that the URL lives
-
-
 ONE_ATTEMPT = Repeat(429, bare=range(500, 600))  # a submit that costs, and that nothing identifies
-_DONE = ("completed", "succeeded", "success")
-_ENDS = {
-    "failed": "failed",
-    "failure": "failed",
-    "error": "failed",
-    "cancelled": "cancelled",
-    "canceled": "cancelled",
-    "expired": "expired",
-}
 _REFUSABLE = ("stream_options", "max_tokens", "temperature")
 _REFUSAL = r"unsupported|not supported|unknown|unrecognized|not permitted|use ['\"`]?\w+['\"`]? instead"
 
@@ -203,17 +174,11 @@ class OpenAI:
 
     def entries(self, document: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]] | None:
         """The models of a list in any of its shapes, each with its id; None if it is not a list."""
-        found: Any = document
-        while isinstance(found, dict):
-            found = found.get("data")
-        if not isinstance(found, list):
-            return None
-        entries = [entry for entry in found if isinstance(entry, dict)]
-        return [(name, entry) for entry in entries if (name := model_id(entry))]
+        return entries.entries_of(document)
 
     def is_of(self, entry: Mapping[str, Any], kind: str, request: Request) -> bool:  # noqa: ARG002  # as `model_lists`
         """Whether an entry is of a kind; one that does not say what it is counts as chat."""
-        found = _kinds(entry)
+        found = entries.kinds(entry)
         return kind == "all" or (kind in found if found else kind == "chat")
 
     def page(self, name: str) -> Request:
@@ -313,10 +278,7 @@ class OpenAI:
 
     def task(self, document: Mapping[str, Any]) -> Task:
         """What an answer says of a task."""
-        word = document.get("status")
-        word = word if isinstance(word, str) and word else "unknown"
-        lower = word.lower()
-        task = Task("completed" if lower in _DONE else _ENDS.get(lower, word), document)
+        task = Task(document)
         if task.done:
             self._finish(task)
         return task
@@ -345,31 +307,3 @@ def refuse_options(
 def address(source: str | Upload) -> str:
     """A URL as it is, a local file as a data URL."""
     return source if isinstance(source, str) else source.data_url()
-
-
-def is_task_id(text: str | None) -> bool:
-    """Whether a text can be a task's id: not blank, and not another place in a URL."""
-    return text is not None and text.strip() not in ("", ".", "..")
-
-
-def model_id(entry: Mapping[str, Any]) -> str | None:
-    """The id of a model's entry, under whichever name it has."""
-    names = ("id", "model_id", "model_path", "model_name", "name")
-    return next((value for name in names if (value := text_of(entry.get(name)))), None)
-
-
-def _kinds(entry: Mapping[str, Any]) -> set[str]:
-    """chat, image, video: what an entry says that its model makes; empty if it does not say."""
-    architecture = entry.get("architecture")
-    outputs = (
-        architecture.get("output_modalities") if isinstance(architecture, dict) else entry.get("output_modalities")
-    )
-    words = [word.lower() for word in outputs if isinstance(word, str)] if isinstance(outputs, list) else []
-    words += [(text_of(entry.get("modality")) or "").lower(), (text_of(entry.get("type")) or "").lower()]
-    endpoints = entry.get("supported_endpoint_types")
-    if isinstance(endpoints, list):  # a hint: new-api says "openai" of many image and video models as well
-        words += {"image-generation": ["image"], "openai-video": ["video"]}.get(
-            str(endpoints[0] if endpoints else ""), []
-        )
-    known = dict.fromkeys(("text", "vision", "chat", "llm", "vlm"), "chat") | {"image": "image", "video": "video"}
-    return {known[word] for word in words if word in known}

@@ -8,7 +8,8 @@ from alltoken_call import gateways
 from alltoken_call.config import Gateway
 from alltoken_call.errors import ExitStatus
 from alltoken_call.gateways.alltoken import AllToken
-from alltoken_call.gateways.openai import is_task_id, model_id
+from alltoken_call.gateways.entries import model_id
+from alltoken_call.gateways.task import is_task_id
 from alltoken_call.values import POLLING, READING, Film, Picture, Upload
 
 ROOT = "https://x.test"
