@@ -589,8 +589,8 @@ class Killed(AtOnce):
 
     def test_with_the_answer_on_the_disk(self):
         for where, moment in (
-            ("calls.image:_take_apart", "before"),
-            ("calls.image:_save", "before"),
+            ("calls.landing:take_apart", "before"),
+            ("calls.landing:save", "before"),
             ("store.files:put", "before"),
             ("store.files:put", "after"),
             ("calls.image:_finish", "before"),
@@ -613,7 +613,7 @@ class Killed(AtOnce):
 
     def test_before_an_address_is_opened(self):
         self.relay.image = PICTURE
-        self.assertEqual(self.die("calls.image:_fetch_copy", "before", *WAN).status, -9)
+        self.assertEqual(self.die("calls.landing:fetch_copy", "before", *WAN).status, -9)
         self.assertEqual(self.calls(), [MAKE])
         self.assertQuietly(0, self.image("--resume"))
         self.assertHolds("x.png", PICTURE)

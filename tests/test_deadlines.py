@@ -14,7 +14,7 @@ import threading
 import time
 from typing import Any, NamedTuple
 
-from alltoken_call.calls.image import ARRIVAL
+from alltoken_call.calls.landing import ARRIVAL
 from alltoken_call.store import ledger
 from alltoken_call.store.spool import BESIDE, name_of
 

@@ -220,17 +220,17 @@ class KilledImages(Deaths):
 
     def test_from_the_whole_spool_on_a_resume_makes_the_image_and_asks_nobody(self):
         for where, moment, parts in (
-            ("calls.image:_receive", "after", 0),
+            ("calls.landing:receive", "after", 0),
             ("store.spool:Spool.whole", "before", 0),
             ("store.spool:Spool.whole", "after", 0),
-            ("calls.image:_take_apart", "before", 0),
-            ("calls.image:_take_apart", "after", 1),
-            ("calls.image:_save", "before", 1),
-            ("calls.image:_place", "before", 1),
+            ("calls.landing:take_apart", "before", 0),
+            ("calls.landing:take_apart", "after", 1),
+            ("calls.landing:save", "before", 1),
+            ("calls.landing:_place", "before", 1),
             ("store.files:put", "before", 1),
             ("store.files:put", "after", 0),
-            ("calls.image:_place", "after", 0),
-            ("calls.image:_save", "after", 0),
+            ("calls.landing:_place", "after", 0),
+            ("calls.landing:save", "after", 0),
             ("calls.image:_look", "after", 0),
             ("calls.image:_finish", "before", 0),
             ("calls.tasks:record*2", "before", 0),
@@ -256,8 +256,8 @@ class KilledImages(Deaths):
 
     def test_a_resume_that_dies_on_its_way_from_the_spool_is_resumed_again(self):
         self.gateway.on(GET_IMAGE, reply(200, DONE), RETRIEVED)
-        self.assertEqual(self.die("calls.image:_take_apart", "before", "image", "x", "-o", "x.png").status, -9)
-        for where, moment in (("calls.image:_take_apart", "after"), ("store.files:put", "after")):
+        self.assertEqual(self.die("calls.landing:take_apart", "before", "image", "x", "-o", "x.png").status, -9)
+        for where, moment in (("calls.landing:take_apart", "after"), ("store.files:put", "after")):
             self.assertEqual(self.die(where, moment, "image", "--resume").status, -9)
         self.gateway.requests.clear()
         self.assertQuietly(0, self.image("--resume"))
@@ -299,7 +299,7 @@ class KilledImages(Deaths):
             ("calls.tasks:submit", "after", 1),
             ("calls.tasks:poll", "before", 1),
             ("calls.image:_look", "before", 1),
-            ("calls.image:_receive", "before", 2),
+            ("calls.landing:receive", "before", 2),
             ("calls.tasks:poll", "after", 2),
             ("calls.tasks:pause", "before", 2),
             ("calls.tasks:pause", "after", 3),  # it has asked for prices

@@ -343,12 +343,12 @@ class Killed(OnceCase):
         ("calls.tasks:record", "after", "goes on"),
         ("calls.tasks:poll", "before", "goes on"),
         ("net.transport:Transport.send*2", "before", "goes on"),
-        ("calls.image:_receive", "after", "goes on"),
-        ("calls.image:_take_apart", "before", "goes on"),
-        ("calls.image:_take_apart", "after", "goes on"),
+        ("calls.landing:receive", "after", "goes on"),
+        ("calls.landing:take_apart", "before", "goes on"),
+        ("calls.landing:take_apart", "after", "goes on"),
         ("store.files:put", "before", "goes on"),
         ("store.files:put", "after", "is there"),
-        ("calls.image:_save", "after", "is there"),
+        ("calls.landing:save", "after", "is there"),
         ("calls.image:_finish", "before", "is there"),
         ("calls.tasks:record*2", "before", "is there"),
         ("calls.tasks:record*2", "after", "is there"),
@@ -485,7 +485,7 @@ class WithoutAnId(OnceCase):
         for command, places in (
             (
                 "image",
-                (("calls.tasks:submit", "after"), ("calls.image:_collect", "before"), ("calls.image:Spool", "after")),
+                (("calls.tasks:submit", "after"), ("calls.image:_collect", "before"), ("calls.landing:Spool", "after")),
             ),
             ("video", (("calls.tasks:submit", "after"), ("calls.video:collect", "before"))),
         ):
@@ -558,8 +558,8 @@ class AtOnce(RelayCase, OnceCase):
 
     def test_killed_with_the_answer_on_disk_nobody_is_asked_again(self):
         for where, moment in (
-            ("calls.image:_receive", "after"),
-            ("calls.image:_take_apart", "after"),
+            ("calls.landing:receive", "after"),
+            ("calls.landing:take_apart", "after"),
             ("store.files:put", "before"),
         ):
             with self.subTest(where, moment=moment):

@@ -5,36 +5,25 @@ The table of what is left if a run dies is in tasks.py.
 
 from __future__ import annotations
 
-import contextlib
 import os
 
-from ..errors import CallError, ExitStatus, Interrupted, NetError, OutputError
+from ..errors import CallError, ExitStatus, Interrupted, NetError
 from ..gateways.pictures import ONCE, text_beside
 from ..net import retry
-from ..net.download import download
 from ..store import files
-from ..store.spool import BESIDE, LARGEST, Part, Spool, extract, name_of, open_left
-from ..values import UNKNOWN, Note, Piped, Saved, Stored, Warned
-from ..wire import object_of, text_of
-from . import tasks
+from ..store.spool import open_left
+from ..values import UNKNOWN, Note, Saved, Warned
+from . import landing, tasks
 from .client import status_of_wait
+from .landing import LONGEST_TEXT, Work
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import io
-    from collections.abc import Callable, Iterator
-    from typing import Any, TypeVar
-
     from ..gateways.task import Task
-    from ..net.response import Response
     from ..values import Picture, Request
     from .client import Client
 
-    T = TypeVar("T")
-
-LONGEST_TEXT = 900  # characters of what a model says beside an image that are shown
 SOON = 0.5  # seconds that prices may take once the image is in its place
-ARRIVAL = 600.0  # seconds that an answer may take from its first byte, whatever --max-wait says
 
 
 def make_image(
@@ -77,7 +66,7 @@ def _make_at_once(client: Client, request: Request, saved: Saved, *, force: bool
 
     The row is in the ledger before the request leaves, and a lock says that this run is alive.
     """
-    work = _Work(client, saved, wanted, force=force)
+    work = Work(client, saved, wanted, force=force)
     try:
         with client.shield.held(tasks.GRACE):
             _ask(work, request)
@@ -88,7 +77,7 @@ def _make_at_once(client: Client, request: Request, saved: Saved, *, force: bool
         work.forget()
 
 
-def _ask(work: _Work, request: Request) -> None:
+def _ask(work: Work, request: Request) -> None:
     """Send the request and put what its answer brings in its place; the answer is on disk before it is looked at."""
     client, saved = work.client, work.saved
 
@@ -97,25 +86,25 @@ def _ask(work: _Work, request: Request) -> None:
         response = client.once(request)
         saved.request_id = client.request_id_of(response)
         try:
-            _receive(work, response)
+            landing.receive(work, response)
         finally:
             response.close()
         with work.spool.whole() as file:
             saved.resumable = work.on_disk = work.spool.path is not None
-            document = _take_apart(work, file)
+            document = landing.take_apart(work, file)
         client.price(saved, client.dialect.header_cost(response.header, document.get("usage")))
         if not work.entries:
             saved.resumable = work.on_disk = False
             saved.status = "failed"
             work.spool.drop() if document else work.spool.leave()
             client.check(document, response)
-            _take_figures(work, document)
+            landing.take_figures(work, document)
             text = client.clean(text_beside(document), LONGEST_TEXT)
             message = f"the answer has no image{f': {text}' if text else ''}"
             raise CallError(message, status=ExitStatus.CUT_SHORT, code="no_image")
         if work.on_disk:
             client.shield.check()  # a signal may end the run
-        _save(work, document)
+        landing.save(work, document)
 
     while True:
         try:
@@ -125,7 +114,7 @@ def _ask(work: _Work, request: Request) -> None:
             request = client.without_refused(request, error)
 
 
-def _ended_at_once(work: _Work, error: NetError | CallError | Interrupted) -> CallError:
+def _ended_at_once(work: Work, error: NetError | CallError | Interrupted) -> CallError:
     """The end of an image that was to come at once: what is not known may be billed, and there is no task to ask."""
     client, saved = work.client, work.saved
     end = _ended(work, error)
@@ -154,7 +143,7 @@ def collect_at_once(client: Client, saved: Saved, *, force: bool = False) -> Sav
     Raises `CallError`: with status 8 if its run is still alive, 12 if nothing is left.
     """
     with tasks.orphaned(client, saved):
-        work = _Work(client, saved, None, force=force)
+        work = Work(client, saved, None, force=force)
         try:
             if _from_an_earlier_run(work):
                 return _finish(work)
@@ -177,7 +166,7 @@ def collect(client: Client, saved: Saved, *, force: bool = False, wanted: int | 
 
 
 def _collect(client: Client, saved: Saved, wanted: int | None, *, force: bool) -> Saved:
-    work = _Work(client, saved, wanted, force=force)
+    work = Work(client, saved, wanted, force=force)
     try:
         if not _from_an_earlier_run(work):
             if wanted is None and saved.target not in (None, "-"):
@@ -191,55 +180,24 @@ def _collect(client: Client, saved: Saved, wanted: int | None, *, force: bool) -
         work.forget()
 
 
-class _Work:
-    """What collecting the images of one task has led to so far; the steps below fill it."""
-
-    def __init__(self, client: Client, saved: Saved, wanted: int | None, *, force: bool) -> None:
-        self.client = client
-        self.saved = saved
-        self.target = saved.target or "-"
-        self.wanted = wanted
-        self.force = force
-        beside = None if self.target == "-" else os.path.dirname(files.absolute(self.target))
-        self.kept = client.state or beside or files.temporary()  # where an image goes whose place has failed
-        spools = os.path.join(client.state, "spool") if client.state else None
-        folders = [spools, beside and os.path.join(beside, BESIDE)]
-        name = name_of(client.gateway.root, "image", saved.task_id or f"row {saved.row or os.urandom(8).hex()}")
-        self.spool = Spool([folder for folder in folders if folder], name)
-        self.parts: list[Part] = []  # images that are not in their place yet
-        self.entries: list[dict[str, str | None]] = []  # what the answer says of its images
-        self.asked = False  # the gateway was asked by this run
-        self.arrived = False  # a whole answer has come
-        self.misplaced: OSError | None = None  # why the parts do not lie beside the target
-        self.on_disk = False  # the whole answer is in a file that a later run finds
-        self.copies: list[tuple[str, str]] = []  # path and address of images that are still to be downloaded
-        self.troubles: list[CallError] = []
-
-    def forget(self) -> None:
-        """Remove the parts that found no place."""
-        for part in self.parts:
-            part.discard()
-        self.parts = []
-
-
-def _from_an_earlier_run(work: _Work) -> bool:
+def _from_an_earlier_run(work: Work) -> bool:
     """Whether a whole answer was left by a run that was killed: then its images are saved, and nobody is asked."""
     for path in work.spool.left:
         file = open_left(path)
         if file is None:  # another run was faster, or it is not ours
             continue
         with file, work.client.shield.held():
-            document = _take_apart(work, file)
+            document = landing.take_apart(work, file)
             if work.entries:
                 work.on_disk = True
                 work.client.emit(Note("task", f"from the answer in {path}; the gateway is not asked"))
-                _save(work, document)
+                landing.save(work, document)
                 return True
             work.forget()
     return False
 
 
-def _look(work: _Work) -> Task:
+def _look(work: Work) -> Task:
     """One GET: what it says of the task; if it brings the images, they are in their places then.
 
     Signals are held back from its first byte until the answer is on the disk.
@@ -250,7 +208,7 @@ def _look(work: _Work) -> Task:
         work.asked = True
         response = client.once(request)
         try:
-            data = _receive(work, response)
+            data = landing.receive(work, response)
         finally:
             response.close()
         if data is not None:
@@ -259,7 +217,7 @@ def _look(work: _Work) -> Task:
             task.pause = reply.retry_after if task.pause is None else task.pause
             return task
         with work.spool.whole() as file:
-            document = _take_apart(work, file)
+            document = landing.take_apart(work, file)
         task = client.dialect.task(document | {"status": "completed"} if work.entries and work.parts else document)
         if task.done:
             saved.request_id = client.request_id_of(response)
@@ -267,7 +225,7 @@ def _look(work: _Work) -> Task:
             work.on_disk = work.spool.path is not None
             if work.on_disk:
                 client.shield.check()  # a signal may end the run
-            _save(work, document)
+            landing.save(work, document)
             return task
         cut = bool(work.parts)  # an image that no length said was cut
         work.forget()
@@ -276,203 +234,12 @@ def _look(work: _Work) -> Task:
         return task
 
 
-def _receive(work: _Work, response: Response) -> bytes | None:
-    """Read an answer; a small one that cannot be the last is returned, any other is in the spool then (None).
-
-    Raises `NetError` if it breaks off; what came is kept.
-    """
-    data = response.read()
-    work.client.check_root(response, data)
-    work.client.shield.firm()
-    response.extend(ARRIVAL)
-    document = object_of(data)  # if it is an object, it is whole, so that nothing more can come
-    if document and not work.client.dialect.may_hold_images(document):
-        return data
-    work.spool.begin()
-    try:
-        while data:
-            work.spool.write(data)
-            if work.spool.size > LARGEST:
-                raise NetError(f"the answer is larger than {LARGEST} bytes", "too_large", sent=True)
-            data = response.read()
-    except BaseException:
-        work.spool.leave()
-        raise
-    return None
-
-
-def _take_apart(work: _Work, file: io.FileIO | io.BytesIO) -> dict[str, Any]:
-    """The answer in `file`; its images become parts beside the target or, if that fails, elsewhere."""
-
-    def fill(place: str) -> tuple[dict[str, Any], list[Part]]:
-        file.seek(0)
-        document, parts = extract(file, place)
-        work.entries = work.client.dialect.images(document)
-        _decode_the_others(work.entries, parts, place)
-        return document, parts
-
-    document, work.parts = _somewhere(work, work.target, fill)
-    work.arrived = bool(document)
-    return document
-
-
-def _decode_the_others(entries: list[dict[str, str | None]], parts: list[Part], place: str) -> None:
-    """Images that `extract` did not see: in data URLs, or under a key that was written with escapes."""
-    for entry in entries:
-        encoded = entry["b64_json"]
-        if encoded is not None and not (encoded.isascii() and encoded.isdigit() and int(encoded) < len(parts)):
-            part = Part(place)
-            parts.append(part)
-            part.add(encoded.encode("ascii", "replace"))
-            part.end()
-            entry["b64_json"] = str(len(parts) - 1)
-
-
-def _somewhere(work: _Work, path: str, fill: Callable[[str], T]) -> T:
-    """What `fill` returns for the first place that takes its bytes: beside `path`, in the state directory, or in the
-    temporary one. Raises `OutputError` if none does."""
-    work.misplaced = None
-
-    def places() -> Iterator[str]:
-        yield path
-        yield os.path.join(work.kept, "image")
-        yield os.path.join(files.temporary(), "image")
-
-    for place in places():
-        if place != "-":
-            try:
-                return fill(os.path.realpath(place))
-            except OSError as error:
-                work.misplaced = work.misplaced or error
-    raise OutputError(f"cannot write the image: {work.misplaced and work.misplaced.strerror}")
-
-
-def _save(work: _Work, document: dict[str, Any]) -> None:
-    """Put the parts in place; what the gateway only points to is downloaded later."""
-    saved = work.saved
-    saved.status = "completed"
-    saved.model = saved.model or text_of(document.get("model"))
-    _take_figures(work, document)
-    if text := text_beside(document):
-        work.client.emit(Note("text", work.client.clean(text, LONGEST_TEXT)))
-    parts = {str(number): part for number, part in enumerate(work.parts)}
-    for entry, path in zip(work.entries, _paths(work, len(work.entries))):
-        part, url = parts.pop(entry["b64_json"] or "", None), entry["url"]
-        if part is not None and part.sound:
-            work.parts.remove(part)  # from here on it is the user's
-            _place(work, part.path, path, part.size, part.head, only=not url)
-        elif url is not None:
-            work.copies.append((path, url))
-        elif part is not None:
-            work.troubles.append(_not_an_image("what the gateway sent is not an image"))
-    work.forget()
-    if not (saved.files or saved.shown or work.copies or work.troubles):
-        what = "the task completed without an image"
-        work.troubles.append(CallError(what, status=ExitStatus.GONE, code="no_image"))
-
-
-def _take_figures(work: _Work, document: dict[str, Any]) -> None:
-    usage = document.get("usage")
-    work.saved.usage = usage if isinstance(usage, dict) else None
-    work.client.price(work.saved, work.client.dialect.usage_cost(work.saved.usage))
-
-
-def _paths(work: _Work, count: int) -> list[str]:
-    """Where `count` images go. stdout takes one image: the others are kept in the state directory."""
-    if work.target != "-":
-        paths = files.numbered(work.target, max(count, work.wanted or 1))[:count]
-        return [work.target, *paths[1:]] if work.saved.exact else paths
-    with contextlib.suppress(OSError):
-        files.make_private(work.kept)
-    others = [os.path.join(work.kept, files.new_name("image")) for _ in range(count - 1)]
-    return ["-", *others][:count]
-
-
-def _place(work: _Work, part: str, path: str, size: int, head: bytes, *, only: bool) -> None:
-    """Make a part, which begins with `head`, the file at `path`, or hand it over for stdout; if that fails, keep it and
-    note the trouble."""
-    client, saved = work.client, work.saved
-    try:
-        if path == "-":
-            _hand_over(work, part)
-            return
-        files.put(part, path, force=work.force and _was_meant(work, path))
-    except (CallError, OSError) as error:
-        if isinstance(error, FileExistsError) and files.same(part, path):  # an earlier run was killed just here
-            files.discard(part)
-        else:
-            reason = _why(work, error, path)
-            path = files.keep(part, work.kept, "image.png" if path == "-" else os.path.basename(path))
-            status = error.status if isinstance(error, CallError) else ExitStatus.CANNOT_WRITE
-            work.troubles.append(
-                CallError(f"{reason}; the image is kept in {path}", code="cannot_write", status=status)
-            )
-    saved.files.append(path)
-    client.emit(Stored(path, size, only=only))
-    if (found := files.media_type(head)) and files.ends_otherwise(path, found):
-        client.emit(Warned(f"{path} holds another format than its name says: {found}"))
-
-
-def _hand_over(work: _Work, part: str) -> None:
-    """Hand a part over for stdout, and remove it. The reader may stand still: a signal ends that if the answer is on
-    the disk, where --resume finds it."""
-    with contextlib.ExitStack() as stack:
-        if work.on_disk:
-            stack.enter_context(work.client.shield.lifted())
-        try:
-            work.client.emit(Piped(part))
-        except Interrupted:
-            files.discard(part)
-            raise
-    work.saved.shown = 1
-    files.discard(part)
-
-
-def _was_meant(work: _Work, path: str) -> bool:
-    """Whether --force was about the file at `path`: not if more images came than were asked for."""
-    return work.wanted is None or path in files.numbered(work.target, work.wanted)
-
-
-def _why(work: _Work, error: CallError | OSError, path: str) -> str:
-    if isinstance(error, CallError):
-        return error.message
-    cause = work.misplaced or error  # a part that had to be made elsewhere fails over here for another reason
-    return f"cannot write {path}: {cause.strerror}"
-
-
-def _fetch_copy(work: _Work, path: str, url: str) -> None:
-    """Download an image that the gateway only points to, and place it."""
-    client = work.client
-
-    def fill(place: str) -> tuple[str, int]:
-        file, part = files.part_of(place)
-        try:
-            with file:
-                size = download(url, file, client.transport, client.clock, client.emit, home=client.gateway.root)
-                files.sync(file)
-        except BaseException as error:
-            files.discard(part)
-            if isinstance(error, NetError) and error.code == "address":
-                work.saved.resumable = False  # it is never opened
-            raise
-        return part, size
-
-    part, size = _somewhere(work, path, fill)
-    with open(part, "rb") as file:
-        head = file.read(16)
-    if files.is_image(head):
-        _place(work, part, path, size, head, only=False)
-    else:
-        files.discard(part)
-        work.troubles.append(_not_an_image("what the result's address holds is not an image"))
-
-
-def _finish(work: _Work) -> Saved:
+def _finish(work: Work) -> Saved:
     """Download what is still to come, finish the record, remove the spool. Raises the first of the troubles."""
     saved, troubles = work.saved, work.troubles
     for path, url in work.copies:
         try:
-            _fetch_copy(work, path, url)
+            landing.fetch_copy(work, path, url)
         except NetError as error:
             if saved.task_id is not None or not _is_gone(error):
                 raise
@@ -496,7 +263,7 @@ def _finish(work: _Work) -> Saved:
     return saved
 
 
-def _ended(work: _Work, error: NetError | CallError | Interrupted) -> CallError:
+def _ended(work: Work, error: NetError | CallError | Interrupted) -> CallError:
     """The end of the call, which says what is kept of the answer and where."""
     client, saved = work.client, work.saved
     if saved.cost is UNKNOWN and saved.status == "completed":  # paid for, though it may not be here
@@ -520,7 +287,3 @@ def _lost(error: NetError) -> CallError:
     """The trouble with an image at whose address nothing is, and for which no task can be asked."""
     hint = "its address may have expired, and there is no other copy: a new run makes a new image, and pays for it"
     return CallError.of(error, status=ExitStatus.GONE, hint=hint)
-
-
-def _not_an_image(message: str) -> CallError:
-    return CallError(message, status=ExitStatus.CUT_SHORT, code="not_an_image")

@@ -369,7 +369,7 @@ class AtTheCommandLine(TaskCase):
             self.fresh()
             refusing = mock.patch("alltoken_call.store.files.make_private", side_effect=None if works else OSError)
             self.gateway.on(GET_IMAGE, reply(200, endless))
-            with self.subTest(disk=works), mock.patch("alltoken_call.calls.image.LARGEST", 1_000_000):
+            with self.subTest(disk=works), mock.patch("alltoken_call.calls.landing.LARGEST", 1_000_000):
                 with refusing if not works else contextlib.nullcontext():
                     result = self.image("-o", "a.png", "hi", "--json", ALLTOKEN_LEDGER="off")
                 self.assertQuietly(3, result)
