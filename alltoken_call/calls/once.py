@@ -6,6 +6,7 @@ import os
 
 from ..errors import CallError, ExitStatus, UsageError
 from ..store import files, ledger, locks
+from ..store.database import LedgerError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def _row(book: ledger.Ledger, command: str, output: str, condition: str) -> dict
     where = f"command = ? AND output NOT IN ('', '-') AND {condition} ORDER BY id DESC"
     try:
         found = ledger.numbered(book.path, where, (command,), book.patience())
-    except ledger.LedgerError as error:
+    except LedgerError as error:
         raise UsageError(f"--once needs the ledger, and {error}") from None
     real = os.path.realpath(output)
     return next((row for row in found if row["output"] == output or os.path.realpath(row["output"]) == real), {})

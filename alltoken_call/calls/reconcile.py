@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..errors import NetError
 from ..store import ledger
+from ..store.database import PATIENCE
 from ..values import Cost, Warned
 
 TYPE_CHECKING = False
@@ -43,7 +44,7 @@ def all_since(client: Client, since: float) -> None:
             _keep(client, number, found[request_id])
 
 
-def gateways_with_unknown(path: str | None, since: float, patience: float = ledger.PATIENCE) -> list[str]:
+def gateways_with_unknown(path: str | None, since: float, patience: float = PATIENCE) -> list[str]:
     """The names of the gateways of which calls since an instant are of unknown cost. Raises `LedgerError`."""
     where = f"{_UNKNOWN} AND started >= ? GROUP BY 1"
     return [str(name) for (name,) in ledger.rows(path, where, (since,), ("gateway",), patience=patience)]

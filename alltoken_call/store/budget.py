@@ -12,6 +12,7 @@ from decimal import Decimal
 
 from ..errors import CallError, ExitStatus, UsageError
 from . import ledger, sums
+from .database import PATIENCE, LedgerError, opened
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class Budget:
         row: Mapping[str, Any],
         now: float,
         warn: Callable[[str], None],
-        patience: float = ledger.PATIENCE,
+        patience: float = PATIENCE,
     ) -> int:
         """Put the row of a new run into the ledger, unless the budget is used up; its number.
 
@@ -71,7 +72,7 @@ class Budget:
             raise self._used_up(spent, end)
         return number
 
-    def check(self, path: str | None, now: float, patience: float = ledger.PATIENCE) -> None:
+    def check(self, path: str | None, now: float, patience: float = PATIENCE) -> None:
         """Raise as `admit` does; there is no row yet."""
         begin, end = self.span(now)
         with _ledger(path, patience) as database:
@@ -101,9 +102,9 @@ def parse(text: str) -> Budget:
 @contextlib.contextmanager
 def _ledger(path: str | None, patience: float) -> Iterator[sqlite3.Connection]:
     try:
-        with ledger.opened(path, write=True, patience=patience) as database:
+        with opened(path, write=True, patience=patience) as database:
             yield database
-    except ledger.LedgerError as error:
+    except LedgerError as error:
         raise UsageError(f"ALLTOKEN_BUDGET is set, and {error}", code="no_ledger") from None
 
 

@@ -15,6 +15,7 @@ import re
 from decimal import Decimal
 
 from . import ledger
+from .database import PATIENCE, opened
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -64,14 +65,14 @@ class Sum:
 
 
 def groups(
-    path: str | None, since: float, by: str, gateway: str | None = None, patience: float = ledger.PATIENCE
+    path: str | None, since: float, by: str, gateway: str | None = None, patience: float = PATIENCE
 ) -> dict[str, Sum]:
     """The sums of all calls since an instant (seconds since the epoch), by one of `KEYS`. Raises `LedgerError`."""
     if path is not None and not os.path.exists(path):
         return {}
     where, values = ("1", ()) if gateway is None else ("gateway = ?", (gateway,))
     found: dict[str, Sum] = {}
-    with ledger.opened(path, write=False, patience=patience) as database:
+    with opened(path, write=False, patience=patience) as database:
         if by != "day":
             _add_up(database, found, by, f"started >= ? AND {where}", (since, *values))
         else:
@@ -141,7 +142,7 @@ def _days(database: sqlite3.Connection, since: float) -> Iterator[tuple[str, flo
         begin = end
 
 
-def last(path: str | None, gateway: str | None = None, patience: float = ledger.PATIENCE) -> dict[str, Any]:
+def last(path: str | None, gateway: str | None = None, patience: float = PATIENCE) -> dict[str, Any]:
     """The call that ended last, with the row's number in `id`; {} if there is none. Raises `LedgerError`."""
     where, values = ("gateway = ?", (gateway,)) if gateway else ("id > (SELECT max(id) - 1000 FROM calls)", ())
     return ledger.first(path, f"{where} ORDER BY coalesce(ended, started) DESC, id DESC", values, patience)

@@ -469,7 +469,7 @@ class Processes(LedgerCase):
             "            row = {'started': 1.0, 'command': 'chat', 'request_id': f'{number}-{turn}'}\n"
             "            task = {'started': 1.0, 'command': 'image', 'task_id': f'igen_new_{turn}', 'status': 'queued'}\n"
             "            try: ledger.put(sys.argv[1], row); ledger.put(sys.argv[1], task)\n"
-            "            except ledger.LedgerError as error: failed = 1; print(error, file=sys.stderr)\n"
+            "            except LedgerError as error: failed = 1; print(error, file=sys.stderr)\n"
             "        os._exit(failed)\n"
             "    children.append(child)\n"
             "os.close(reader); os.close(writer)\n"

@@ -17,6 +17,7 @@ from decimal import Context, Decimal
 from typing import Any
 
 from alltoken_call.store import ledger, sums
+from alltoken_call.store.database import LedgerError, opened
 
 from ..harness import MEMORY, PACKAGE
 from .test_budget import HAVANA, LORD_HOWE, NEW_YORK, SANTIAGO, SYDNEY, ZURICH, zone
@@ -41,7 +42,7 @@ FROM n, (SELECT CAST(strftime('%s', 'now') AS INTEGER) AS unixepoch)
 
 def fill(path: str, rows: int, *, step: float = 2.5, long: int = 1 << 60) -> None:
     """A ledger of so many rows."""
-    with ledger.opened(path, write=True):
+    with opened(path, write=True):
         pass
     with contextlib.closing(sqlite3.connect(path)) as database, database:
         database.execute("PRAGMA synchronous = OFF")
@@ -59,7 +60,7 @@ class SumsCase(unittest.TestCase):
     def put(self, *rows: dict[str, Any]) -> None:
         """Rows at once, with a cost or another value as a hand may have left it."""
         plain = {"started": 1000.0, "gateway": "alltoken", "command": "chat", "model": "m"}
-        with ledger.opened(self.path, write=True) as database:
+        with opened(self.path, write=True) as database:
             marks = ", ".join("?" * len(COLUMNS))
             statement = f"INSERT INTO calls ({', '.join(COLUMNS)}) VALUES ({marks})"
             database.execute("BEGIN")
@@ -223,7 +224,7 @@ class Counts(SumsCase):
         for key in sums.KEYS:
             self.assertEqual(sums.groups(self.path, 0.0, key), {})
         self.assertEqual(os.listdir(self.folder), [])
-        with self.assertRaises(ledger.LedgerError):
+        with self.assertRaises(LedgerError):
             sums.groups(None, 0.0, "day")
 
     def test_sums_are_added_to_sums(self):
@@ -236,7 +237,7 @@ class Counts(SumsCase):
         self.assertEqual((everything.usd, everything.prompt_tokens, everything.completion_tokens), (3, 3, 0))
 
     def test_the_last_call_is_the_one_that_ended_last(self):
-        with ledger.opened(self.path, write=True) as database:
+        with opened(self.path, write=True) as database:
             for number, (started, ended, gateway) in enumerate(
                 (
                     (100.0, 500.0, "alltoken"),
