@@ -9,7 +9,6 @@ followed, and whether the request has left is known, which decides what may be r
 from __future__ import annotations
 
 import errno
-import functools
 import http.client
 import io
 import os
@@ -20,6 +19,7 @@ from urllib.parse import unquote, urlsplit
 
 from .. import __version__, config
 from ..errors import NetError
+from . import trust
 from .response import BLOCK, Response
 
 TYPE_CHECKING = False
@@ -57,11 +57,11 @@ def open_url(
             if secure:
                 if proxy:
                     _tunnel(sock, host, port, credentials, exchange)
-                trust = _quick_trust() if quick else None
+                trusted = trust.quick() if quick else None
                 try:
-                    sock = _secured(sock, trust or _full_trust(), host, exchange)
+                    sock = _secured(sock, trusted or trust.full(), host, exchange)
                 except ssl.SSLCertVerificationError:
-                    if trust is None:
+                    if trusted is None:
                         raise
                     sock.close()
                     return open_url(
@@ -125,9 +125,9 @@ def _connect(sock: socket.socket, address: Any, share: float, exchange: Exchange
         raise OSError(failure, os.strerror(failure))
 
 
-def _secured(sock: socket.socket, trust: ssl.SSLContext, host: str, exchange: Exchange) -> ssl.SSLSocket:
+def _secured(sock: socket.socket, trusted: ssl.SSLContext, host: str, exchange: Exchange) -> ssl.SSLSocket:
     """The socket, under TLS."""
-    secured = trust.wrap_socket(sock, server_hostname=host, do_handshake_on_connect=False)
+    secured = trusted.wrap_socket(sock, server_hostname=host, do_handshake_on_connect=False)
     try:
         for seconds in exchange.slices():
             secured.settimeout(seconds)
@@ -289,32 +289,3 @@ class _Answer(http.client.HTTPResponse):
         # http.client skips 100 only; 103 Early Hints would be taken for the answer (RFC 9110 §15.2).
         version, status, reason = super()._read_status()  # type: ignore[misc]
         return version, 100 if 102 <= status <= 199 else status, reason
-
-
-@functools.cache
-def _full_trust() -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    context.set_alpn_protocols(["http/1.1"])
-    return context
-
-
-@functools.cache
-def _quick_trust() -> ssl.SSLContext | None:
-    """A context that trusts the platform's hashed directory of certificates alone, if it has one.
-
-    OpenSSL looks single certificates up in it; the bundle beside it takes 15 ms to load, a third of a short call.
-    What it trusts, the full context trusts too; what it does not, the full context decides. None if SSL_CERT_FILE
-    names other certificates, which would only be asked second.
-    """
-    paths = ssl.get_default_verify_paths()
-    if paths.capath is None or paths.cafile not in (None, paths.openssl_cafile):
-        return None
-    try:
-        names = os.listdir(paths.capath)
-    except OSError:
-        return None
-    if not any(re.fullmatch(r"[0-9a-f]{8}\.[0-9]", name) for name in names):
-        return None
-    context = ssl.create_default_context(capath=paths.capath)
-    context.set_alpn_protocols(["http/1.1"])
-    return context

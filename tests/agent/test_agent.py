@@ -21,7 +21,6 @@ from alltoken_call import Agent, CallError, Event, Tool, Unfinished
 from alltoken_call.agent import events
 from alltoken_call.agent.tools import declared
 from alltoken_call.errors import KeyProblem, UsageError
-from alltoken_call.net import connection
 
 from ..gateway import CHAT, KEY, Gateway, delta, event, refuse, stream
 from ..harness import PATIENCE, PYTHON
@@ -314,8 +313,8 @@ class Tls(AgentCase):
         trust = ssl.create_default_context(cafile=files[0])
         with (
             Gateway(tls=tls) as secure,
-            mock.patch.object(connection, "_quick_trust", lambda: None),
-            mock.patch.object(connection, "_full_trust", lambda: trust),
+            mock.patch("alltoken_call.net.trust.quick", lambda: None),
+            mock.patch("alltoken_call.net.trust.full", lambda: trust),
         ):
             agent = self.agent(base_url=secure.url)
             self.assertTrue(agent.send("hi"))

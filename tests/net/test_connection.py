@@ -23,7 +23,7 @@ from unittest import mock
 from urllib.parse import urlsplit
 
 from alltoken_call.errors import NetError
-from alltoken_call.net import connection, response
+from alltoken_call.net import connection, response, trust
 from alltoken_call.net.exchange import Exchange
 
 from ..gateway import CHAT, DONE, KEY, Gateway, delta, event, frames, raw, reply, stream
@@ -715,8 +715,8 @@ class Tls(Case):
         for quick, full, status in ((sure, unsure, 0), (unsure, sure, 0), (None, sure, 0), (unsure, unsure, 3)):
             with (
                 self.subTest(quick=quick, full=full),
-                mock.patch.object(connection, "_quick_trust", lambda quick=quick: quick),
-                mock.patch.object(connection, "_full_trust", lambda full=full: full),
+                mock.patch.object(trust, "quick", lambda quick=quick: quick),
+                mock.patch.object(trust, "full", lambda full=full: full),
             ):
                 self.assertQuietly(status, self.chat("hi"))
         self.assertEqual(self.secure.count(CHAT), 3)
@@ -737,8 +737,8 @@ class Tls(Case):
         for quick in (sure, unsure):  # the second try of the certificate has a tunnel of its own
             with (
                 self.subTest(quick=quick),
-                mock.patch.object(connection, "_quick_trust", lambda quick=quick: quick),
-                mock.patch.object(connection, "_full_trust", lambda: sure),
+                mock.patch.object(trust, "quick", lambda quick=quick: quick),
+                mock.patch.object(trust, "full", lambda: sure),
                 mock.patch.dict(os.environ, settings),
             ):
                 result = self.chat("hi", **settings)
@@ -767,10 +767,10 @@ class Tls(Case):
                 mock.patch("ssl.get_default_verify_paths", return_value=paths),
                 mock.patch.object(ssl.SSLContext, "set_alpn_protocols") as offered,
             ):
-                trust = connection._quick_trust.__wrapped__()
-            if trust is not None:
+                found = trust.quick.__wrapped__()
+            if found is not None:
                 offered.assert_called_once_with(["http/1.1"])
-            return trust is not None
+            return found is not None
 
         self.file("certs/bundle.pem", b"")
         self.assertFalse(trusted(folder))
