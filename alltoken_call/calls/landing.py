@@ -232,7 +232,7 @@ def fetch_copy(work: Work, path: str, url: str) -> None:
         file, part = files.part_of(place)
         try:
             with file:
-                size = download(url, file, client.transport, client.clock, client.emit, home=client.gateway.root)
+                size = download(url, file, client.transport, home=client.gateway.root)
                 files.sync(file)
         except BaseException as error:
             files.discard(part)

@@ -137,8 +137,7 @@ def _save(client: Client, clip: Clip, target: str, *, force: bool) -> None:
         try:
             with file:
                 home, url = client.gateway.root, clip.video_url or ""
-                keyed = clip.keyed
-                size = download(url, file, client.transport, client.clock, client.emit, home=home, keyed=keyed)
+                size = download(url, file, client.transport, home=home, keyed=clip.keyed)
                 files.sync(file)
             _check_video(part)
             if not files.same(part, target):  # of a run that was killed just here

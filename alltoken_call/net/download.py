@@ -16,23 +16,13 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
     from ..values import Event
-    from .clock import Clock
     from .response import Response
     from .transport import Transport
 
 REDIRECTS = 5
 
 
-def download(
-    url: str,
-    file: BinaryIO,
-    transport: Transport,
-    clock: Clock,
-    on_event: Callable[[Event], None],
-    *,
-    home: str,
-    keyed: bool = False,
-) -> int:
+def download(url: str, file: BinaryIO, transport: Transport, *, home: str, keyed: bool = False) -> int:
     """Write what `url` holds into an empty `file`; its length in bytes.
 
     Everything passing is repeated until the deadline, from the byte reached if the server can (RFC 9110 §14) and the
@@ -47,7 +37,7 @@ def download(
         try:
             response = _open(url, transport, file.tell(), mark, home, keyed=keyed)
             try:
-                _copy(response, file, on_event, mark)
+                _copy(response, file, transport.emit, mark)
                 return file.tell()
             finally:
                 tag = response.header("ETag") or ""
@@ -60,7 +50,7 @@ def download(
             furthest = max(furthest, file.tell())
             raise error.but(progress=progress) from None
 
-    return retry.repeat(attempt, DOWNLOADING, clock, on_event)
+    return retry.repeat(attempt, DOWNLOADING, transport.clock, transport.emit)
 
 
 def _open(url: str, transport: Transport, start: int, mark: str | None, home: str, *, keyed: bool) -> Response:

@@ -35,11 +35,11 @@ class Transport:
         on_event: Callable[[Event], None],
         stop: Callable[[], bool] | None = None,
     ) -> None:
-        self._clock = clock
+        self.clock = clock
         self._key = key
         self._timeout = timeout
         self._proxied = proxied
-        self._on_event = on_event
+        self.emit = on_event
         self._stop = stop
         self.sent = False  # a request that can cost something has left
 
@@ -56,17 +56,17 @@ class Transport:
         if request.keyed and self._key:
             headers["Authorization"] = f"Bearer {self._key}"
         host = urlsplit(request.url).hostname
-        deadline = self._clock.deadline + request.grace
+        deadline = self.clock.deadline + request.grace
         silence = min(self._timeout or request.patience, request.silence)
-        exchange = Exchange(self._clock.monotonic, silence, deadline, host, self._stop)
+        exchange = Exchange(self.clock.monotonic, silence, deadline, host, self._stop)
         shown = f"a URL at {host}" if request.secret else request.url
-        self._on_event(Trace(f"{request.method} {shown}"))
-        started = self._clock.monotonic()
+        self.emit(Trace(f"{request.method} {shown}"))
+        started = self.clock.monotonic()
         try:
             response = open_url(request.method, request.url, data, headers, exchange, proxied=self._proxied)
         finally:
             self.sent |= exchange.sent and request.keyed and request.method == "POST"
-        self._on_event(Trace(f"{response.status} in {self._clock.monotonic() - started:.2f} s"))
+        self.emit(Trace(f"{response.status} in {self.clock.monotonic() - started:.2f} s"))
         return response
 
 
