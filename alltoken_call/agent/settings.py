@@ -11,7 +11,7 @@ import os
 
 from .. import config
 from ..errors import UsageError
-from ..values import RESERVED
+from ..request import RESERVED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

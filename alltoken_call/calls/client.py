@@ -10,8 +10,9 @@ from ..errors import CallError, ExitStatus, Interrupted, NetError, UsageError
 from ..net import retry
 from ..net.clock import Clock
 from ..net.transport import Transport
+from ..request import Repeat
 from ..text import one_line, redacted
-from ..values import LOCAL, NOTHING, UNKNOWN, Cost, Note, Pending, Repeat, Shield, Trace, Warned
+from ..values import LOCAL, NOTHING, UNKNOWN, Cost, Note, Pending, Shield, Trace, Warned
 from ..wire import object_of, tokens
 
 TYPE_CHECKING = False
@@ -23,9 +24,10 @@ if TYPE_CHECKING:
     from ..config import Gateway
     from ..gateways.prices import Prices
     from ..net.response import Response
+    from ..request import Request
     from ..store.budget import Budget
     from ..store.ledger import Ledger
-    from ..values import Event, Request, Result
+    from ..values import Event, Result
 
     T = TypeVar("T")
 

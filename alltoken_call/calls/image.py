@@ -20,7 +20,8 @@ from .landing import LONGEST_TEXT, Work
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..gateways.task import Task
-    from ..values import Picture, Request
+    from ..request import Request
+    from ..values import Picture
     from .client import Client
 
 SOON = 0.5  # seconds that prices may take once the image is in its place

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ..gateways.prices import Prices
-    from ..values import Request
+    from ..request import Request
     from .client import Client
 
 HINT_PATIENCE = 5.0  # seconds that the names in a hint are worth

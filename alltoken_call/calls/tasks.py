@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from ..gateways.task import Task
-    from ..values import Pending, Request, Upload
+    from ..request import Request, Upload
+    from ..values import Pending
     from .client import Client
 
 GRACE = 2.0  # seconds that a request on its way may still take when a signal comes: it may bring the image

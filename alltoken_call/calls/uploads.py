@@ -9,8 +9,8 @@ import os
 from ..errors import NetError, UsageError
 from ..net.download import refused
 from ..net.transport import is_allowed
+from ..request import Request, Upload
 from ..store import files
-from ..values import Request, Upload
 from ..wire import text_of
 
 TYPE_CHECKING = False

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ..gateways.task import Task
-    from ..values import Cost, Film, Request
+    from ..request import Request
+    from ..values import Cost, Film
     from .client import Client
 
 

@@ -20,7 +20,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from ..values import Event, Request
+    from ..request import Request
+    from ..values import Event
     from .context import Context
 
 _COLOURS = {"error": "31", "warning": "33"}

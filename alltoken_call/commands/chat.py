@@ -6,8 +6,8 @@ import os
 
 from .. import config
 from ..errors import CallError, ExitStatus, OutputError, UsageError
+from ..request import Upload
 from ..text import one_line
-from ..values import Upload
 from . import loop, options
 
 TYPE_CHECKING = False

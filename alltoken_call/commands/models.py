@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ..calls.client import Client
     from ..cli.context import Context
     from ..cli.output import Output
-    from ..values import Request
+    from ..request import Request
 
 FIELDS = ("models",)
 HELP = "list the models, or show one"

@@ -10,7 +10,7 @@ import re
 
 from .. import config
 from ..errors import CallError, Interrupted, UsageError
-from ..values import RESERVED
+from ..request import RESERVED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

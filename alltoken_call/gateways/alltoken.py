@@ -8,7 +8,8 @@ from __future__ import annotations
 import re
 
 from ..errors import ExitStatus, NetError, UsageError
-from ..values import POLLING, UNKNOWN, Repeat, Request, Upload
+from ..request import POLLING, Repeat, Request, Upload
+from ..values import UNKNOWN
 from ..wire import segment, text_of
 from .figures import dollars, is_zero
 from .openai import ONE_ATTEMPT, OpenAI, refuse_options

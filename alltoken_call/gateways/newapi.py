@@ -8,7 +8,8 @@ from __future__ import annotations
 import re
 
 from ..errors import ExitStatus, NetError
-from ..values import NOTHING, Cost, Repeat, Request
+from ..request import Repeat, Request
+from ..values import NOTHING, Cost
 from ..wire import object_of, segment, text_of
 from .openai import ONE_ATTEMPT, OpenAI, address, refuse_options
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 from ..errors import ExitStatus, NetError, UsageError
-from ..values import POLLING, UNANSWERED, Cost, Repeat, Request, Upload
+from ..request import POLLING, UNANSWERED, Repeat, Request, Upload
 from ..wire import segment, text_of
 from . import entries, refusals
 from .figures import dollars_for
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from decimal import Decimal
     from typing import Any
 
-    from ..values import Film, Picture
+    from ..values import Cost, Film, Picture
     from .prices import Prices
 
 

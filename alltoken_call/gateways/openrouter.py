@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..errors import UsageError
-from ..values import Request
+from ..request import Request
 from . import pictures
 from .figures import dollars
 from .openai import OpenAI

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from ..errors import UsageError
-from ..values import Repeat, Request
+from ..request import Repeat, Request
 from ..wire import text_of
 from .openai import refuse_options
 
@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-    from ..values import Picture, Upload
+    from ..request import Upload
+    from ..values import Picture
 
 PATIENCE = 600.0  # seconds: 4K images take up to 300 s, and nothing comes before the image
 ONCE = Repeat(429, bare=(502, 504, 524))  # a proxy in front gives up after 100 s, and the image is billed all the same

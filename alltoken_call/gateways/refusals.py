@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ..errors import ExitStatus, NetError
+from ..request import LONGEST_WAIT
 from ..text import one_line, redacted
-from ..values import LONGEST_WAIT
 from ..wire import text_of
 
 TYPE_CHECKING = False

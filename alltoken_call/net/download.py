@@ -6,7 +6,8 @@ import re
 from urllib.parse import urljoin
 
 from ..errors import ExitStatus, NetError
-from ..values import DOWNLOADING, Downloading, Request, Warned
+from ..request import DOWNLOADING, Request
+from ..values import Downloading, Warned
 from . import retry
 from .transport import is_allowed
 

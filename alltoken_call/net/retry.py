@@ -6,15 +6,17 @@ The gateway's `Retry-After` replaces our own back-off; if it is longer than `LON
 from __future__ import annotations
 
 from ..errors import NetError
+from ..request import LONGEST_WAIT
 from ..text import one_line
-from ..values import LONGEST_WAIT, Note
+from ..values import Note
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import TypeVar
 
-    from ..values import Event, Repeat
+    from ..request import Repeat
+    from ..values import Event
     from .clock import Clock
 
     T = TypeVar("T")

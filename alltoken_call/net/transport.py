@@ -16,7 +16,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..values import Event, Request, Upload
+    from ..request import Request, Upload
+    from ..values import Event
     from .clock import Clock
     from .response import Response
 

@@ -10,7 +10,8 @@ from alltoken_call.errors import ExitStatus
 from alltoken_call.gateways.alltoken import AllToken
 from alltoken_call.gateways.entries import model_id
 from alltoken_call.gateways.task import is_task_id
-from alltoken_call.values import POLLING, READING, Film, Picture, Upload
+from alltoken_call.request import POLLING, READING, Upload
+from alltoken_call.values import Film, Picture
 
 ROOT = "https://x.test"
 SERVER = AllToken(ROOT)

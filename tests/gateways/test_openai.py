@@ -11,7 +11,7 @@ from alltoken_call.gateways.delta import read_delta
 from alltoken_call.gateways.figures import dollars
 from alltoken_call.gateways.openai import OpenAI
 from alltoken_call.gateways.refusals import meaning
-from alltoken_call.values import UNANSWERED
+from alltoken_call.request import UNANSWERED
 from alltoken_call.wire import text_of
 
 SERVER = OpenAI("https://x.test")

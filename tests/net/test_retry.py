@@ -10,7 +10,7 @@ from alltoken_call.gateways.alltoken import ONE_KEY
 from alltoken_call.gateways.openai import ONE_ATTEMPT
 from alltoken_call.net import retry
 from alltoken_call.net.clock import Clock
-from alltoken_call.values import DOWNLOADING, POLLING, READING, UNANSWERED, Repeat
+from alltoken_call.request import DOWNLOADING, POLLING, READING, UNANSWERED, Repeat
 
 NOON = 784111777.0  # Sun, 06 Nov 1994 08:49:37 GMT, RFC 9110's own example
 

@@ -13,7 +13,8 @@ from alltoken_call.calls import client
 from alltoken_call.errors import NetError
 from alltoken_call.net import transport
 from alltoken_call.net.clock import Clock
-from alltoken_call.values import Request, Trace
+from alltoken_call.request import Request
+from alltoken_call.values import Trace
 
 from ..gateway import CHAT, DONE, KEY, Exchange, delta, event, frames, raw, refuse, reply, stream
 from ..harness import PATIENCE, Case
