@@ -334,8 +334,8 @@ class Killed(OnceCase):
 
     # What the next run does: makes it, says 12 since the submit may have left, or goes on.
     IMAGES = (
-        ("calls.client:Client.admit", "before", "makes"),
-        ("calls.client:Client.admit", "after", "doubts"),
+        ("calls.admission:admit", "before", "makes"),
+        ("calls.admission:admit", "after", "doubts"),
         ("net.transport:Transport.send", "before", "doubts"),
         ("net.transport:Transport.send", "after", "doubts"),
         ("calls.tasks:_post", "after", "doubts"),
@@ -357,8 +357,8 @@ class Killed(OnceCase):
         ("cli.main:_ended", "after", "is there"),
     )
     VIDEOS = (
-        ("calls.client:Client.admit", "before", "makes"),
-        ("calls.client:Client.admit", "after", "doubts"),
+        ("calls.admission:admit", "before", "makes"),
+        ("calls.admission:admit", "after", "doubts"),
         ("net.transport:Transport.send", "after", "doubts"),
         ("calls.tasks:record", "before", "doubts"),
         ("calls.tasks:record", "after", "goes on"),

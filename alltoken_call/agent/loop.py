@@ -8,6 +8,7 @@ a valid conversation at any instant, and nothing is run twice.
 from __future__ import annotations
 
 from ..calls.chat import answering
+from ..calls.models import estimate
 from ..errors import CallError, ExitStatus, Interrupted
 from ..gateways.delta import WHOLE
 from ..values import UNKNOWN, Answer, Text
@@ -187,7 +188,7 @@ class Loop:
 
     def _estimate(self, run: Run, answer: Answer) -> None:
         """With a limit of dollars, learn what an answer without a figure has cost."""
-        if self.limit is not None and answer.cost is UNKNOWN and (cost := self.client.estimate(answer)):
+        if self.limit is not None and answer.cost is UNKNOWN and (cost := estimate(self.client, answer)):
             answer.cost = cost
             self._account(answer, ExitStatus.OK)
             run.sum_up()

@@ -8,6 +8,7 @@ from __future__ import annotations
 from ..errors import CallError, ExitStatus, Interrupted, NetError
 from ..gateways.delta import WHOLE
 from ..values import UNKNOWN, Answer, Warned
+from . import admission
 from .reading import Reading
 
 TYPE_CHECKING = False
@@ -59,7 +60,7 @@ def answering(
     """
     answer = Answer(body["model"])
     if earlier is None:
-        client.admit(answer, command)
+        admission.admit(client, answer, command)
     else:
         answer.tried, answer.row = True, earlier.row
     reading = Reading(client, answer)

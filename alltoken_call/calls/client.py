@@ -6,33 +6,31 @@ import contextlib
 import math
 
 from .. import gateways
-from ..errors import CallError, ExitStatus, Interrupted, NetError, UsageError
+from ..errors import CallError, ExitStatus, Interrupted, NetError
 from ..net import retry
 from ..net.clock import Clock
 from ..net.transport import Transport
 from ..request import Repeat
 from ..text import one_line, redacted
-from ..values import LOCAL, NOTHING, UNKNOWN, Cost, Note, Pending, Shield, Trace, Warned
+from ..values import LOCAL, NOTHING, UNKNOWN, Cost, Note, Pending, Shield, Trace
 from ..wire import object_of, tokens
+from . import admission
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from decimal import Decimal
     from typing import Any, TypeVar
 
     from ..config import Gateway
     from ..gateways.prices import Prices
     from ..net.response import Response
     from ..request import Request
-    from ..store.budget import Budget
     from ..store.ledger import Ledger
     from ..values import Event, Result
 
     T = TypeVar("T")
 
 LARGEST_ERROR = 1 << 18  # bytes of an error body that are read
-PRICE_PATIENCE = 0.5  # seconds after which prices that have not come are not asked for again
 ERROR_PATIENCE = 10.0  # seconds that an error body may take
 
 
@@ -81,9 +79,9 @@ class Client:
         self.state = state
         self.tick = tick
         self.key = key
-        self._prices: dict[str, Prices | None] = {}
-        self._tried: set[str] = set()  # models whose prices were asked for in a short time
-        self._warned = False  # of calls of unknown cost
+        self.prices: dict[str, Prices | None] = {}  # that were asked for, by model
+        self.hurried: set[str] = set()  # models whose prices were asked for in a short time
+        self.warned = False  # of calls of unknown cost that the budget counts
         self.unit: int | None = None  # how much of the gateway's own unit is one dollar, once that was asked
         self.transport = Transport(
             self.clock, key=key, timeout=timeout, proxied=gateway.proxied, on_event=on_event, stop=stop
@@ -168,13 +166,13 @@ class Client:
 
         `pending` is what it is needed for: a task to go on with, or else what is to be bought, for which the budget is
         asked before. If nobody answers, `CallError` is raised with that value, or `NetError` if there is none; raises
-        as `admit`, too.
+        as `admission.check`, too.
         """
         if self._settled:
             return
         new = pending is not None and pending.task_id is None
-        if new and (limited := self._limit()) is not None:
-            limited[0].check(limited[1], self.clock.now(), limited[2])
+        if new:
+            admission.check(self)
         request = self.dialect.model_lists("chat")[0].but(repeat=Repeat())
         try:
             self.open(request).close()
@@ -276,70 +274,7 @@ class Client:
         if self.gateway.local and result.cost is UNKNOWN:
             result.cost = LOCAL
 
-    def learn_prices(self, model: str | None, within: float) -> Prices | None:
-        """The prices of a model, asked for once in about `within` seconds; trouble with them is silent."""
-        if model is None or self.gateway.local:
-            return None
-        hasty = within < PRICE_PATIENCE  # so short a time decides nothing: there is one more try
-        if within > 0 and model not in self._prices and not (hasty and model in self._tried):
-            from .models import prices_of
-
-            self._tried.add(model)
-            found = prices_of(self, model, within)
-            if found is not None or not hasty:
-                self._prices[model] = found
-        return self._prices.get(model)
-
-    def estimate(self, result: Result, count: Decimal | int | None = 1, within: float = 5.0) -> Cost | None:
-        """What a result costs by the gateway's prices, for the tokens that it used or for `count` calls, None if that
-        is not known; exact, with at least ten places. None if that cannot be known."""
-        found = self.learn_prices(result.model, within)
-        usd = found.estimate(result.usage or {}, count) if found else None
-        if usd is None:
-            return None
-        from ..gateways.prices import places
-
-        return Cost(places(usd, 10), "estimate")
-
     # The ledger
-
-    def admit(self, result: Result, command: str, *, first: bool = False, needed: bool = False, **fields: Any) -> None:
-        """Ask the budget, if there is one, before anything is sent; `result` gets its row in the ledger then.
-
-        `first`: it gets a row in any case, with more `fields`; `needed`: nothing is sent without one. Raises
-        `CallError` with status 6 if the budget is used up, and `UsageError` if the ledger cannot tell.
-        """
-        result.tried = True
-        limited = self._limit()
-        if limited is not None:
-            row = self._row(result) | {"command": command} | fields
-            result.tried = False  # a run that is refused leaves no row
-            result.row = limited[0].admit(limited[1], row, self.clock.now(), self._warn_of_unknown, limited[2])
-            result.tried = True
-        elif first or needed:
-            self.record(result, command=command, **fields)
-        if needed and result.row is None:
-            result.tried = False
-            raise UsageError("the ledger cannot be used, and --once needs it: nothing was sent", code="no_ledger")
-
-    def _limit(self) -> tuple[Budget, str, float] | None:
-        """The budget, if there is one that counts here, the ledger's path, and how many seconds to wait for others
-        there. Raises `UsageError`."""
-        if not self.budget.strip() or self.gateway.local:
-            return None
-        from ..store import budget
-
-        limit = budget.parse(self.budget)
-        book = self.ledger
-        if book is None or book.path is None or not book.works:
-            raise UsageError("ALLTOKEN_BUDGET is set, and there is no ledger to tell what was spent", code="no_ledger")
-        return limit, book.path, book.patience()
-
-    def _warn_of_unknown(self, text: str) -> None:
-        """Warn of calls of unknown cost that the budget counts, once a run."""
-        if not self._warned:
-            self._warned = True
-            self.emit(Warned(text))
 
     @property
     def can_look_up(self) -> bool:
@@ -349,9 +284,10 @@ class Client:
     def record(self, result: Result, **fields: Any) -> None:
         """Put a result into the ledger, with more `fields` of the row; the one place that makes rows."""
         if self.ledger is not None:
-            result.row = self.ledger.record(self._row(result) | fields, result.row)
+            result.row = self.ledger.record(self.row_of(result) | fields, result.row)
 
-    def _row(self, result: Result) -> dict[str, Any]:
+    def row_of(self, result: Result) -> dict[str, Any]:
+        """What the ledger keeps of a result."""
         usage = result.usage or {}
         row: dict[str, Any] = {
             "started": self.clock.started,

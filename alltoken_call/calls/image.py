@@ -13,9 +13,10 @@ from ..net import retry
 from ..store import files
 from ..store.spool import open_left
 from ..values import UNKNOWN, Note, Saved, Warned
-from . import landing, tasks
+from . import admission, landing, tasks
 from .client import status_of_wait
 from .landing import LONGEST_TEXT, Work
+from .models import estimate
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,7 +51,8 @@ def make_image(
     saved.status = "processing" if client.dialect.at_once else "submitting"
     try:
         with client.shield.held():
-            client.admit(saved, "image", first=client.dialect.at_once, needed=once, output=tasks.place_of(saved))
+            first = client.dialect.at_once
+            admission.admit(client, saved, "image", first=first, needed=once, output=tasks.place_of(saved))
         with tasks.alive(client, saved):
             uploads = tasks.upload(client, client.dialect.image_uploads(picture), saved)
             request = client.dialect.image(picture, key=os.urandom(16).hex(), uploads=uploads)
@@ -249,7 +251,7 @@ def _finish(work: Work) -> Saved:
     saved.status = "gone" if troubles and all(trouble.http for trouble in troubles) and not saved.files else "completed"
     if saved.cost is UNKNOWN:
         within = SOON if work.asked else 0.0  # from a spool, nobody is asked
-        saved.cost = work.client.estimate(saved, work.wanted or 1, within) or saved.cost
+        saved.cost = estimate(work.client, saved, work.wanted or 1, within) or saved.cost
     tasks.record(work.client, saved)
     # What could not be made an image is kept as it came.
     if not any(trouble.code in ("not_an_image", "no_image") for trouble in troubles):
@@ -268,7 +270,7 @@ def _ended(work: Work, error: NetError | CallError | Interrupted) -> CallError:
     """The end of the call, which says what is kept of the answer and where."""
     client, saved = work.client, work.saved
     if saved.cost is UNKNOWN and saved.status == "completed":  # paid for, though it may not be here
-        saved.cost = client.estimate(saved, work.wanted or 1, 0.0) or saved.cost
+        saved.cost = estimate(client, saved, work.wanted or 1, 0.0) or saved.cost
     status = status_of_wait(error) if isinstance(error, NetError) else None
     end = client.ended(error, saved, **({} if status is None else {"status": status}))
     if not work.spool.kept:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from ..errors import CallError, NetError
+from ..values import Cost
 from ..wire import text_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from decimal import Decimal
     from typing import Any
 
     from ..gateways.prices import Prices
     from ..request import Request
+    from ..values import Result
     from .client import Client
 
+PRICE_PATIENCE = 0.5  # seconds after which prices that have not come are not asked for again
 HINT_PATIENCE = 5.0  # seconds that the names in a hint are worth
 
 
@@ -66,7 +70,7 @@ def price_entry(client: Client, model: str) -> dict[str, Any]:
     return found
 
 
-def prices_of(client: Client, model: str, within: float) -> Prices | None:
+def _prices_of(client: Client, model: str, within: float) -> Prices | None:
     """The prices of a model, asked for once, in about `within` seconds; None if there is trouble, which is not told."""
     dialect = client.dialect
     single = dialect.price_entry(model)
@@ -74,6 +78,31 @@ def prices_of(client: Client, model: str, within: float) -> Prices | None:
     if document is None:
         return None
     return dialect.prices(_inner(document) if single else dict(dialect.entries(document) or ()).get(model, {}))
+
+
+def learn_prices(client: Client, model: str | None, within: float) -> Prices | None:
+    """The prices of a model, asked for once in about `within` seconds; trouble with them is silent."""
+    if model is None or client.gateway.local:
+        return None
+    hasty = within < PRICE_PATIENCE  # so short a time decides nothing: there is one more try
+    if within > 0 and model not in client.prices and not (hasty and model in client.hurried):
+        client.hurried.add(model)
+        found = _prices_of(client, model, within)
+        if found is not None or not hasty:
+            client.prices[model] = found
+    return client.prices.get(model)
+
+
+def estimate(client: Client, result: Result, count: Decimal | int | None = 1, within: float = 5.0) -> Cost | None:
+    """What a result costs by the gateway's prices, for the tokens that it used or for `count` calls, None if that
+    is not known; exact, with at least ten places. None if that cannot be known."""
+    found = learn_prices(client, result.model, within)
+    usd = found.estimate(result.usage or {}, count) if found else None
+    if usd is None:
+        return None
+    from ..gateways.prices import places
+
+    return Cost(places(usd, 10), "estimate")
 
 
 def nearest(client: Client, model: str) -> list[str]:

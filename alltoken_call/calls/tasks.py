@@ -28,6 +28,7 @@ from ..text import inert
 from ..values import NOTHING, UNKNOWN, Cost, Submitted, Waiting
 from . import uploads
 from .client import status_of_wait
+from .models import learn_prices
 from .reconcile import unit_of
 
 TYPE_CHECKING = False
@@ -230,7 +231,7 @@ def pause(client: Client, pending: Pending, task: Task) -> None:
     rest = clock.left()
     until = clock.monotonic() + min(seconds, rest)
     if pending.cost is UNKNOWN:
-        client.learn_prices(pending.model, min(seconds, max(0.1, clock.left())))
+        learn_prices(client, pending.model, min(seconds, max(0.1, clock.left())))
     while True:
         client.emit(Waiting(pending.task_id or "", pending.status or "", age(client, pending)))
         left = until - clock.monotonic()

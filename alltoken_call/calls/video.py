@@ -12,8 +12,9 @@ from ..store import files
 from ..text import one_line
 from ..values import UNKNOWN, Clip, Ready, Stored, Warned
 from ..wire import text_of
-from . import tasks
+from . import admission, tasks
 from .client import status_of_wait
+from .models import estimate
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def make_video(
     clip.status = "submitting"
     try:
         with client.shield.held():
-            client.admit(clip, "video", needed=once, output=tasks.place_of(clip))
+            admission.admit(client, clip, "video", needed=once, output=tasks.place_of(clip))
         with tasks.alive(client, clip):
             uploads = tasks.upload(client, client.dialect.video_uploads(film), clip)
             tasks.submit(client, client.dialect.video(film, uploads), clip)
@@ -96,7 +97,7 @@ def _estimate(client: Client, clip: Clip, within: float) -> Cost | None:
     """What a clip costs by the gateway's prices. What the answer to its submit has told is not known any more if an
     earlier run has submitted it."""
     calls = client.dialect.call_factor(lambda _: None) if clip.calls is None else clip.calls
-    return client.estimate(clip, calls, within)
+    return estimate(client, clip, calls, within)
 
 
 def _look(client: Client, clip: Clip) -> Task:
