@@ -104,6 +104,11 @@ def _listed(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
+def streaming(*, wanted: bool) -> dict[str, Any]:
+    """The fields of a completion that ask for a stream, with the usage at its end, or for one piece."""
+    return {"stream": True, "stream_options": {"include_usage": True}} if wanted else {"stream": False}
+
+
 class Upload:
     """A local file that goes into a request: its bytes, its path here, and its media type."""
 

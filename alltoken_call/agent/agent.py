@@ -11,6 +11,7 @@ import weakref
 from .. import config
 from ..errors import CallError, ExitStatus, UsageError
 from ..net.clock import Clock
+from ..request import streaming
 from ..text import redacted
 from . import events, process, settings
 from .functions import check_plain, from_function
@@ -313,8 +314,8 @@ class Agent:
         if content is None and not loop.messages:
             raise UsageError("the conversation is empty: it cannot be continued")
         loop.tools = self._serving.start(loop.tools, clock.left)
-        options = {"stream": True, "stream_options": {"include_usage": True}} if streamed else {"stream": False}
-        loop.body = {name: value for name, value in loop.body.items() if name != "stream_options"} | options
+        kept = {name: value for name, value in loop.body.items() if name != "stream_options"}
+        loop.body = kept | streaming(wanted=streamed)
 
     def _end(self, asked: dict[str, Any] | None) -> None:
         """Count what a run came to. A message of the user's that got no whole answer is taken back."""

@@ -6,7 +6,7 @@ import os
 
 from .. import config
 from ..errors import CallError, ExitStatus, OutputError, UsageError
-from ..request import Upload
+from ..request import Upload, streaming
 from ..text import one_line
 from . import loop, options
 
@@ -78,6 +78,11 @@ def add_answer_arguments(group: argparse._ArgumentGroup) -> None:
         default="auto",
         help="other models to ask if all providers of this one fail; auto = one that is not dearer (default: auto)",
     )
+
+
+def shared_fields(args: argparse.Namespace) -> dict[str, Any]:
+    """The request fields of the options that chat and search have in common."""
+    return streaming(wanted=not args.no_stream) | dict(args.param)
 
 
 def run(args: argparse.Namespace, context: Context, output: Output) -> Result | None:
@@ -189,11 +194,7 @@ def send(
 
     `named` is a model that was taken from the words, which the hint of a 404 says.
     """
-    if args.no_stream:
-        body["stream"] = False
-    else:
-        body |= {"stream": True, "stream_options": {"include_usage": True}}
-    body |= dict(args.param)
+    body |= shared_fields(args)
     if args.dry_run:
         output.request(context.dialect(args, output).chat(body))
         return None
@@ -207,10 +208,7 @@ def send(
     except CallError as error:
         with options.showing(error.partial):
             output.end_text()
-        if not options.no_such_model(error):
-            raise
-        hint = options.with_nearest(client, body["model"], options.hint_of_words(named) or error.hint)
-        raise CallError.of(error, hint=hint) from None
+        raise options.hinted(error, client, body["model"], named) from None
     with options.showing(answer):
         output.end_text()
     return answer

@@ -196,22 +196,22 @@ def priced_client(args: argparse.Namespace, context: Context, output: Output) ->
     return client
 
 
-def hint_of_words(named: str | None) -> str | None:
-    """What to do if there is no such model as `named`, which was taken from the words."""
-    return f"{named!r} was taken for the model; name the model with -m ID, or quote the whole prompt" if named else None
+def hinted(error: CallError, client: Client, model: str, named: str | None = None) -> CallError:
+    """The end of a chat or a submit; if there is no such model, its hint names those that are most like it.
 
-
-def no_such_model(error: CallError) -> bool:
-    """Whether a chat or a submit was refused since there is no such model; a web page does not know models."""
-    return error.http == 404 and error.code != "protocol"
-
-
-def with_nearest(client: Client, model: str, hint: str | None) -> str | None:
-    """A hint that also names the models whose ids are most like one that does not exist."""
+    `named` is a model that was taken from the words, which the hint says, too.
+    """
+    if error.http != 404 or error.code == "protocol":  # a web page does not know models
+        return error
     from ..calls.models import nearest
 
     names = [name for name in nearest(client, model) if name != model]
-    return "; ".join(filter(None, [f"did you mean {', '.join(names)}?" if names else None, hint]))
+    hints = [f"did you mean {', '.join(names)}?"] if names else []
+    if named:
+        hints.append(f"{named!r} was taken for the model; name the model with -m ID, or quote the whole prompt")
+    elif error.hint:
+        hints.append(error.hint)
+    return CallError.of(error, hint="; ".join(hints) or None)
 
 
 def add_model(group: argparse._ArgumentGroup, text: str) -> None:

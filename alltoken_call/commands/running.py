@@ -13,6 +13,7 @@ from ..errors import CallError, ExitStatus, UsageError
 from ..text import one_line
 from . import loop as loop_options
 from . import options, tooling
+from .chat import shared_fields
 from .kept import Kept, resume_command
 from .talk import Talk
 
@@ -92,8 +93,7 @@ def run(
 ) -> Result | None:
     """Run the loop and show it; None under --dry-run. With `talk`, a text and images to begin with, it is a
     conversation in the terminal. `named` and `families` as in `chat.send`."""
-    body |= {"stream": False} if args.no_stream else {"stream": True, "stream_options": {"include_usage": True}}
-    body |= dict(args.param)
+    body |= shared_fields(args)
     if args.dry_run:
         _show_request(args, context, output, body, thread, content)
         return None
@@ -116,10 +116,7 @@ def run(
             _tell_resume(args, context, kept, loop.value, body["model"], command)
             with options.showing(loop.value):
                 shown.finish()
-            if not options.no_such_model(error):
-                raise
-            hint = options.with_nearest(client, loop.value.model or "", options.hint_of_words(named) or error.hint)
-            raise CallError.of(error, hint=hint) from None
+            raise options.hinted(error, client, loop.value.model or "", named) from None
     return _finished(args, context, output, consent, kept, loop.value, body["model"], command)
 
 

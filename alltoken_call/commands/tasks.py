@@ -199,9 +199,9 @@ def made(
         return once(client, kind.command, args.out, resume, make) or _there(args, output, kind)
     except CallError as error:
         result = error.partial
-        if not options.no_such_model(error) or not result.tried or result.status != "refused":
+        if not result or not result.tried or result.status != "refused":
             raise
-        raise CallError.of(error, hint=options.with_nearest(client, result.model, error.hint)) from None
+        raise options.hinted(error, client, result.model or "") from None
 
 
 def open_all(context: Context, output: Output, files: list[str], url: str | None = None) -> None:
