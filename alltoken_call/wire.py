@@ -50,6 +50,22 @@ def object_of(data: bytes | str) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
+def as_object(value: object) -> dict[str, Any]:
+    """`value` if it is an object, else an empty one."""
+    return value if isinstance(value, dict) else {}
+
+
+def objects_in(value: object) -> list[dict[str, Any]]:
+    """The objects in a list; none if it is not a list."""
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
+def inside(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The object that some servers wrap as `data`; the document itself if this one does not."""
+    inner = document.get("data")
+    return inner if isinstance(inner, dict) else dict(document)
+
+
 def text_of(value: object) -> str | None:
     """`value` if it is a string with something in it, else None."""
     return value if isinstance(value, str) and value.strip() else None

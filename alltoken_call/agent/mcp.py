@@ -12,6 +12,7 @@ import signal
 
 from .. import __version__
 from ..net.clock import Clock
+from ..wire import as_object, objects_in
 from .process import GRACE, alive, end_group, end_groups, signal_group, signals_held, waited
 from .rpc import METHOD_NOT_FOUND, Dead, TooLong, Wire
 from .servers import limited_environ, read_config, server_name, tool_name
@@ -45,7 +46,7 @@ class _Refused(ServerError):
     """The server has answered with an error."""
 
     def __init__(self, error: Any) -> None:
-        error = error if isinstance(error, dict) else {}
+        error = as_object(error)
         super().__init__(str(error.get("message") or f"error {error.get('code')}"))
         self.code = error.get("code")
 
@@ -217,8 +218,7 @@ class Server:
                         continue  # a notification; an answer that comes too late, or twice
                     if "error" in message:
                         raise _Refused(message["error"])
-                    result = message.get("result")
-                    return result if isinstance(result, dict) else {}
+                    return as_object(message.get("result"))
         except Dead as dead:
             self._bury(str(dead))
             raise ServerError(f"{dead}{doubt}") from None
@@ -284,8 +284,7 @@ def _definition(tool: Mapping[str, Any]) -> dict[str, Any]:
 
 def _text(result: Mapping[str, Any]) -> str:
     """A tool's result as a text; what is no text is told of."""
-    content = result.get("content")
-    items = [item for item in content if isinstance(item, dict)] if isinstance(content, list) else []
+    items = objects_in(result.get("content"))
     if not items and "structuredContent" in result:
         return json.dumps(result["structuredContent"], ensure_ascii=False)
     return "\n".join(map(_item, items))

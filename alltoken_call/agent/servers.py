@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from ..errors import UsageError
-from ..wire import parse_json
+from ..wire import as_object, parse_json
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def read_config(path: str, environ: Mapping[str, str]) -> list[Entry]:
         raise UsageError(f"--mcp {path}: {error.strerror}") from None
     except ValueError as error:
         raise UsageError(f"--mcp {path} is not JSON: {error}") from None
-    document = document if isinstance(document, dict) else {}
+    document = as_object(document)
     listed = document.get("mcpServers", document.get("servers"))
     if not isinstance(listed, dict) or not listed:
         raise UsageError(f'--mcp {path} lists no servers: it needs an object "mcpServers"')
@@ -87,7 +87,7 @@ def read_config(path: str, environ: Mapping[str, str]) -> list[Entry]:
 
 
 def _entry(name: str, value: Any, where: str, environ: Mapping[str, str]) -> Entry:
-    value = value if isinstance(value, dict) else {}
+    value = as_object(value)
     kind = value.get("type", "stdio")
     if kind != "stdio" or ("url" in value and "command" not in value):
         raise UsageError(f"{where} is not one that is started here (type stdio)")

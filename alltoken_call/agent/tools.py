@@ -7,7 +7,7 @@ import os
 import re
 
 from ..errors import UsageError
-from ..wire import parse_json
+from ..wire import as_object, object_of, parse_json
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -210,8 +210,7 @@ class Handed(Tool):
     """A tool that only the caller can run: its calls are handed back."""
 
     def __init__(self, definition: dict[str, Any]) -> None:
-        function = definition.get("function")
-        name = function.get("name") if isinstance(function, dict) else None
+        name = as_object(definition.get("function")).get("name")
         if isinstance(name, str):
             super().__init__(name, "", {})
         else:
@@ -238,11 +237,7 @@ def declared(path: str, environ: Mapping[str, str]) -> Program:
     text = "".join(_LINE.findall(head))
     if not text:
         raise UsageError(f"--tool {path} does not say what it is", hint=_PASTE)
-    try:
-        value = parse_json(text)
-    except ValueError:
-        value = None
-    value = value if isinstance(value, dict) else {}
+    value = object_of(text)
     description, parameters = value.get("description"), value.get("parameters", {})
     name = value.get("name", os.path.splitext(os.path.basename(path))[0])
     if not isinstance(description, str) or not _is_schema(parameters) or not isinstance(name, str):
@@ -268,8 +263,7 @@ def _program(path: str, item: dict[str, Any], environ: Mapping[str, str]) -> Pro
     """A tool of a --tools file that is run: its command is relative to that file."""
     import shutil
 
-    command, function = item["command"], item.get("function")
-    function = function if isinstance(function, dict) else {}
+    command, function = item["command"], as_object(item.get("function"))
     name, parameters = function.get("name"), function.get("parameters", {})
     if not isinstance(name, str):
         raise UsageError(f'{path}: a tool with a "command" needs a "function" with a "name"')

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..errors import CallError, NetError
 from ..values import Cost
-from ..wire import text_of
+from ..wire import inside, text_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def price_entry(client: Client, model: str) -> dict[str, Any]:
         found = catalog(client).get(model, {})
     elif model not in (".", ".."):  # another place in the URL, which no quoting changes
         try:
-            found = _inner(client.get(request).document)
+            found = inside(client.get(request).document)
         except NetError as error:
             if error.http != 404:
                 raise
@@ -77,7 +77,7 @@ def _prices_of(client: Client, model: str, within: float) -> Prices | None:
     document = _in_time(client, single or dialect.price_list(), within)
     if document is None:
         return None
-    return dialect.prices(_inner(document) if single else dict(dialect.entries(document) or ()).get(model, {}))
+    return dialect.prices(inside(document) if single else dict(dialect.entries(document) or ()).get(model, {}))
 
 
 def learn_prices(client: Client, model: str | None, within: float) -> Prices | None:
@@ -123,9 +123,3 @@ def _in_time(client: Client, request: Request, within: float) -> dict[str, Any] 
         return client.read(response).document
     except NetError:
         return None
-
-
-def _inner(document: dict[str, Any]) -> dict[str, Any]:
-    """An entry that may be inside `data`."""
-    inner = document.get("data")
-    return inner if isinstance(inner, dict) else document

@@ -9,8 +9,8 @@ import re
 
 from ..errors import ExitStatus, NetError, UsageError
 from ..request import POLLING, Repeat, Request, Upload
-from ..values import UNKNOWN
-from ..wire import segment, text_of
+from ..values import UNKNOWN, Clip
+from ..wire import objects_in, segment, text_of
 from .figures import dollars, is_zero
 from .openai import ONE_ATTEMPT, OpenAI, refuse_options
 from .task import Task, is_task_id
@@ -222,12 +222,11 @@ class AllToken(OpenAI):
         task.expires_at = text_of(found.get("video_url_expires_at"))
         seconds = found.get("video_url_ttl")
         task.ttl = seconds if type(seconds) is int else None
-        task.facts = {name: found.get(name) for name in ("resolution", "ratio", "fps", "duration")}
+        task.facts = {name: found.get(name) for name in Clip.FACTS}
 
     def images(self, document: Mapping[str, Any]) -> list[dict[str, str | None]]:
         """The images of a completed task: bytes in `b64_json`, or an address in `r2_url`."""
-        data = document.get("data")
-        entries = [entry for entry in data if isinstance(entry, dict)] if isinstance(data, list) else []
+        entries = objects_in(document.get("data"))
         return [{"b64_json": text_of(entry.get("b64_json")), "url": text_of(entry.get("r2_url"))} for entry in entries]
 
     def may_hold_images(self, document: Mapping[str, Any]) -> bool:

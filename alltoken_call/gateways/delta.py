@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..wire import text_of
+from ..wire import objects_in, text_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -80,14 +80,11 @@ def _beside_text(delta: Mapping[str, Any], found: Delta) -> None:
     if isinstance(reasoning, str):
         found.reasoning = reasoning
         found.echoed = "reasoning_content" in delta
-    calls = delta.get("tool_calls")
-    if isinstance(calls, list):
-        found.calls = [call for call in calls if isinstance(call, dict)]
+    found.calls = objects_in(delta.get("tool_calls"))
 
 
 def _content(content: object) -> str:
     """The text of a delta: a string, or parts with a `text` each."""
     if isinstance(content, str):
         return content
-    parts = content if isinstance(content, list) else []
-    return "".join(part["text"] for part in parts if isinstance(part, dict) and isinstance(part.get("text"), str))
+    return "".join(part["text"] for part in objects_in(content) if isinstance(part.get("text"), str))

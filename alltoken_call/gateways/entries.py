@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..wire import text_of
+from ..wire import objects_in, text_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,8 +17,7 @@ def entries_of(document: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]] 
         found = found.get("data")
     if not isinstance(found, list):
         return None
-    entries = [entry for entry in found if isinstance(entry, dict)]
-    return [(name, entry) for entry in entries if (name := model_id(entry))]
+    return [(name, entry) for entry in objects_in(found) if (name := model_id(entry))]
 
 
 def model_id(entry: Mapping[str, Any]) -> str | None:

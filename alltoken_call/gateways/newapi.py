@@ -9,8 +9,8 @@ import re
 
 from ..errors import ExitStatus, NetError
 from ..request import Repeat, Request
-from ..values import NOTHING, Cost
-from ..wire import object_of, segment, text_of
+from ..values import NOTHING, Clip, Cost
+from ..wire import inside, object_of, objects_in, segment, text_of
 from .openai import ONE_ATTEMPT, OpenAI, address, refuse_options
 
 TYPE_CHECKING = False
@@ -101,8 +101,7 @@ class NewApi(OpenAI):
 
     def accepted(self, document: Mapping[str, Any]) -> str | None:
         """The id of a task, also inside `data`."""
-        inner = document.get("data")
-        return super().accepted(document) or (super().accepted(inner) if isinstance(inner, dict) else None)
+        return super().accepted(document) or super().accepted(inside(document))
 
     def task(self, document: Mapping[str, Any]) -> Task:
         """A task in either shape: OpenAI's, or {"code": "success", "data": {…}} with new-api's own words."""
@@ -138,8 +137,7 @@ class NewApi(OpenAI):
         task.url = next((url for url in urls if url), None)
         if task.url is None or re.search(r"/v1/videos/[^/?]+/content(\?|$)", task.url):
             task.url, task.keyed = self.content(task_id), True
-        names = ("resolution", "ratio", "fps", "duration")
-        task.facts = {name: document.get(name) for name in names}
+        task.facts = {name: document.get(name) for name in Clip.FACTS}
 
     # Money
 
@@ -213,8 +211,7 @@ class NewApi(OpenAI):
         """Quota as dollars; a key without a limit has None left."""
         from . import prices
 
-        data = document.get("data")
-        found = data if isinstance(data, dict) else {}
+        found = inside(document)
         names = {"left": "total_available", "used": "total_used", "granted": "total_granted"}
         values = {label: found.get(name) for label, name in names.items()}
         known = {
@@ -232,19 +229,15 @@ class NewApi(OpenAI):
 
     def unit(self, document: Mapping[str, Any]) -> int:
         """How much quota is one dollar, from `status`."""
-        data = document.get("data")
-        found = data.get("quota_per_unit") if isinstance(data, dict) else None
+        found = inside(document).get("quota_per_unit")
         return int(found) if isinstance(found, (int, float)) and found >= 1 else UNIT
 
     def read_log(self, document: Mapping[str, Any], unit: int) -> dict[str, str]:
         """Dollars by request id: what was used (type 2), less what was given back (type 6)."""
         from . import prices
 
-        rows = document.get("data")
         found: dict[str, int] = {}
-        for row in rows if isinstance(rows, list) else ():
-            if not isinstance(row, dict):
-                continue
+        for row in objects_in(document.get("data")):
             other = row.get("other")
             inner = object_of(other) if isinstance(other, str) else {}
             key = text_of(row.get("request_id")) or text_of(inner.get("request_id"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..errors import UsageError
 from ..request import Request
+from ..wire import inside
 from . import pictures
 from .figures import dollars
 from .openai import OpenAI
@@ -35,8 +36,7 @@ class OpenRouter(OpenAI):
 
     def read_balance(self, document: Mapping[str, Any], unit: int) -> dict[str, str | None]:  # noqa: ARG002  # dollars
         """Dollars: the limit of the key may be null: no limit."""
-        data = document.get("data")
-        found = data if isinstance(data, dict) else document
+        found = inside(document)
         names = {"left": "limit_remaining", "used": "usage", "granted": "limit"}
         costs = {label: dollars(found.get(name)) for label, name in names.items()}
         return {label: cost.usd if cost else None for label, cost in costs.items()}

@@ -6,7 +6,7 @@ import re
 
 from ..errors import UsageError
 from ..request import Repeat, Request
-from ..wire import text_of
+from ..wire import objects_in, text_of
 from .openai import refuse_options
 
 TYPE_CHECKING = False
@@ -106,12 +106,10 @@ def _size(text: str) -> str:
 
 def images_of(document: Mapping[str, Any]) -> list[dict[str, str | None]]:
     """The images in an answer of either endpoint, each with its base64 text in `b64_json` or its address in `url`."""
-    data = document.get("data")
     found: list[dict[str, str | None]] = []
-    for entry in data if isinstance(data, list) else ():
-        if isinstance(entry, dict):
-            encoded, address = text_of(entry.get("b64_json")), text_of(entry.get("url"))
-            found.append({"b64_json": encoded, "url": address} if encoded or not address else _image(address))
+    for entry in objects_in(document.get("data")):
+        encoded, address = text_of(entry.get("b64_json")), text_of(entry.get("url"))
+        found.append({"b64_json": encoded, "url": address} if encoded or not address else _image(address))
     for message in _messages(document):
         found += map(_image, _addresses(message))
     return [image for image in found if image["b64_json"] or image["url"]]
@@ -122,26 +120,20 @@ def text_beside(document: Mapping[str, Any]) -> str:
     texts = []
     for message in _messages(document):
         content = message.get("content")
-        parts = content if isinstance(content, list) else [{"text": content}]
-        texts += [part["text"] for part in parts if isinstance(part, dict) and isinstance(part.get("text"), str)]
+        parts = objects_in(content) or [{"text": content}]
+        texts += [part["text"] for part in parts if isinstance(part.get("text"), str)]
     return " ".join(_MARKDOWN.sub("", text).strip() for text in texts).strip()
 
 
 def _messages(document: Mapping[str, Any]) -> list[dict[str, Any]]:
-    choices = document.get("choices")
-    found = [
-        choice.get("message") for choice in (choices if isinstance(choices, list) else ()) if isinstance(choice, dict)
-    ]
-    return [message for message in found if isinstance(message, dict)]
+    return objects_in([choice.get("message") for choice in objects_in(document.get("choices"))])
 
 
 def _addresses(message: Mapping[str, Any]) -> list[str]:
     """The addresses of images in a message: content parts, `images`, or markdown."""
-    content, images = message.get("content"), message.get("images")
+    content = message.get("content")
     found: list[str] = []
-    for part in [*(content if isinstance(content, list) else []), *(images if isinstance(images, list) else [])]:
-        if not isinstance(part, dict):
-            continue
+    for part in [*objects_in(content), *objects_in(message.get("images"))]:
         for value in (part.get("image"), part.get("image_url"), part.get("url")):
             address = text_of(value.get("url") if isinstance(value, dict) else value)
             if address:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import decimal
 from decimal import Decimal
 
-from ..wire import tokens
+from ..wire import as_object, tokens
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -90,8 +90,7 @@ class Prices:
             prompt = None if whole is None else max(0, whole - completion)
         if self.input is None or self.output is None or prompt is None or completion is None:
             return None
-        details = usage.get("prompt_tokens_details") or usage.get("input_tokens_details")
-        details = details if isinstance(details, dict) else {}
+        details = as_object(usage.get("prompt_tokens_details") or usage.get("input_tokens_details"))
         total = EXACT.multiply(Decimal(completion), self.output)
         for price, names in (
             (self.cached, ("cached_tokens",)),
