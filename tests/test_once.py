@@ -485,7 +485,7 @@ class WithoutAnId(OnceCase):
         for command, places in (
             (
                 "image",
-                (("calls.tasks:submit", "after"), ("calls.image:_collect", "before"), ("calls.landing:Spool", "after")),
+                (("calls.tasks:submit", "after"), ("calls.image:Work", "before"), ("calls.landing:Spool", "after")),
             ),
             ("video", (("calls.tasks:submit", "after"), ("calls.video:collect", "before"))),
         ):

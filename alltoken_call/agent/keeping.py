@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 
-from ..errors import CallError, ExitStatus
-from ..store import locks, thread
+from ..store import thread
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,7 +24,7 @@ class Keeping:
     def __init__(self, path: str, state: str | None) -> None:
         thread.check(path)
         self._path = path
-        self._locks = state and os.path.join(state, "locks")
+        self._state = state
         self._thread = thread.Thread(path)
         self._stamp = self._look()
 
@@ -43,16 +42,12 @@ class Keeping:
     def held(self, clock: Clock) -> Iterator[bool]:
         """Keep other runs from the file until the block's end; whether one has changed it since. Raises `CallError` if
         one holds it until the deadline."""
-        try:
-            with locks.held(self._locks, os.path.realpath(self._path), clock.left, clock.sleep):
-                changed = self._look() not in (self._stamp, None)
-                if changed:
-                    self._thread = thread.Thread(self._path)
-                    self._stamp = self._look()
-                yield changed
-        except locks.Held:
-            message = f"the time of max_wait is over, and another run is still using {self._path}"
-            raise CallError(message, code="max_wait", status=ExitStatus.PENDING) from None
+        with thread.locked(self._path, self._state, clock.left, clock.sleep, "max_wait"):
+            changed = self._look() not in (self._stamp, None)
+            if changed:
+                self._thread = thread.Thread(self._path)
+                self._stamp = self._look()
+            yield changed
 
     def save(self, messages: list[dict[str, Any]], model: str) -> None:
         """Rewrite the file. Raises `OutputError`."""

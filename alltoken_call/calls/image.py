@@ -5,6 +5,7 @@ The table of what is left if a run dies is in tasks.py.
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 from ..errors import CallError, ExitStatus, Interrupted, NetError
@@ -20,6 +21,8 @@ from .models import estimate
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ..gateways.task import Task
     from ..request import Request
     from ..values import Picture
@@ -145,16 +148,10 @@ def collect_at_once(client: Client, saved: Saved, *, force: bool = False) -> Sav
 
     Raises `CallError`: with status 8 if its run is still alive, 12 if nothing is left.
     """
-    with tasks.orphaned(client, saved):
-        work = Work(client, saved, None, force=force)
-        try:
-            if _from_an_earlier_run(work):
-                return _finish(work)
-            raise tasks.close(client, saved)
-        except (NetError, CallError, Interrupted) as error:
-            raise _ended(work, error) from None
-        finally:
-            work.forget()
+    with tasks.orphaned(client, saved), _working(Work(client, saved, None, force=force)) as work:
+        if _from_an_earlier_run(work):
+            return _finish(work)
+        raise tasks.close(client, saved)
 
 
 def collect(client: Client, saved: Saved, *, force: bool = False, wanted: int | None = None) -> Saved:
@@ -163,20 +160,22 @@ def collect(client: Client, saved: Saved, *, force: bool = False, wanted: int | 
     `wanted` is how many images were asked for, None if that is not known. Raises as `make_image`.
     """
     try:
-        return _collect(client, saved, wanted, force=force)
+        with _working(Work(client, saved, wanted, force=force)) as work:
+            if not _from_an_earlier_run(work):
+                if wanted is None and saved.target not in (None, "-"):
+                    files.check_new([saved.target], force=force)
+                while not (task := tasks.poll(client, saved, lambda: _look(work))).done:
+                    tasks.pause(client, saved, task)
+            return _finish(work)
     except Interrupted as signal:  # before there was any work
         raise client.ended(signal, saved) from None
 
 
-def _collect(client: Client, saved: Saved, wanted: int | None, *, force: bool) -> Saved:
-    work = Work(client, saved, wanted, force=force)
+@contextlib.contextmanager
+def _working(work: Work) -> Iterator[Work]:
+    """A block that collects images: its failure is the end of the call, and parts without a place are removed."""
     try:
-        if not _from_an_earlier_run(work):
-            if wanted is None and saved.target not in (None, "-"):
-                files.check_new([saved.target], force=force)
-            while not (task := tasks.poll(client, saved, lambda: _look(work))).done:
-                tasks.pause(client, saved, task)
-        return _finish(work)
+        yield work
     except (NetError, CallError, Interrupted) as error:
         raise _ended(work, error) from None
     finally:

@@ -35,9 +35,9 @@ def once(
     if book is None or not book.works:
         raise UsageError("--once needs the ledger, which tells what was submitted before")
     path = files.absolute(target)
-    folder = os.path.join(client.state, "locks") if client.state else os.path.dirname(book.path or path)
+    state = client.state or os.path.dirname(book.path or path)
     try:
-        with locks.held(folder, f"once {os.path.realpath(path)}", client.clock.left, client.clock.sleep):
+        with locks.held(state, f"once {os.path.realpath(path)}", client.clock.left, client.clock.sleep):
             if os.path.lexists(path):
                 return None
             if row := _row(book, command, path, _UNFINISHED):

@@ -20,7 +20,6 @@ the output is checked         nothing was sent
 from __future__ import annotations
 
 import contextlib
-import os
 
 from ..errors import CallError, ExitStatus, Interrupted, NetError
 from ..store import files, locks
@@ -113,9 +112,9 @@ def _lock(
     sleep: Callable[[float], None] = lambda _: None,
 ) -> contextlib.AbstractContextManager[None]:
     """The lock of a row; none without a row or a state directory."""
-    if client.state is None or pending.row is None:
+    if pending.row is None:
         return contextlib.nullcontext()
-    return locks.held(os.path.join(client.state, "locks"), f"row-{pending.row}", left, sleep, brief=True)
+    return locks.held(client.state, f"row-{pending.row}", left, sleep, brief=True)
 
 
 def close(client: Client, pending: Pending) -> CallError:

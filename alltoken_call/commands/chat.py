@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
-
 from .. import config
-from ..errors import CallError, ExitStatus, OutputError, UsageError
+from ..errors import CallError, OutputError, UsageError
 from ..request import Upload, streaming
 from ..text import one_line
 from . import loop, options
@@ -105,17 +103,12 @@ def with_thread(
         raise UsageError("--resume needs --thread FILE")
     if not args.thread or args.dry_run:
         return run(args, context, output)
-    from ..store import locks, thread
+    from ..store import thread
 
     thread.check(args.thread)
     state = config.state_dir(context.environ)
-    folder = state and os.path.join(state, "locks")
-    try:
-        with locks.held(folder, os.path.realpath(args.thread), context.clock.left, context.clock.sleep):
-            return run(args, context, output)
-    except locks.Held:
-        message = f"the time of --max-wait is over, and another run is still using {args.thread}"
-        raise CallError(message, code="max_wait", status=ExitStatus.PENDING) from None
+    with thread.locked(args.thread, state, context.clock.left, context.clock.sleep, "--max-wait"):
+        return run(args, context, output)
 
 
 def _run(args: argparse.Namespace, context: Context, output: Output) -> Result | None:

@@ -19,14 +19,14 @@ class Held(Exception):
 
 @contextlib.contextmanager
 def held(
-    folder: str | None,
+    state: str | None,
     name: str,
     left: Callable[[], float] = lambda: 0.0,
     sleep: Callable[[float], None] = lambda _: None,
     *,
     brief: bool = False,
 ) -> Iterator[None]:
-    """Hold the lock called `name` in `folder`, a directory of ours; without one there is no lock.
+    """Hold the lock called `name` in the `state` directory; without one there is no lock.
 
     `left` tells the seconds that may be waited for another run, by `sleep`. `brief`: nobody will want this lock
     again, and its file is removed. Raises `Held`.
@@ -34,11 +34,12 @@ def held(
     try:
         import fcntl
     except ImportError:  # Windows
-        folder = None
-    if folder is None:
+        state = None
+    if state is None:
         yield
         return
     hashed = hashlib.sha256(os.fsencode(name)).hexdigest()[:32]
+    folder = os.path.join(state, "locks")
     try:
         files.make_private(folder)
         path = os.path.join(folder, f"{hashed}.lock")

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 
-from ..errors import OutputError, UsageError
+from ..errors import CallError, ExitStatus, OutputError, UsageError
 from ..wire import parse_json
-from . import files
+from . import files, locks
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from typing import Any
 
 KEPT = 30 * 86400.0  # seconds that an unfinished conversation is kept
@@ -68,6 +70,23 @@ class Thread:
     def remove(self) -> None:
         """Remove the file: the conversation has come to its end."""
         files.discard(self.path)
+
+
+@contextlib.contextmanager
+def locked(
+    path: str, state: str | None, left: Callable[[], float], sleep: Callable[[float], None], limit: str
+) -> Iterator[None]:
+    """Keep other runs from the conversation at `path` until the block's end, so that no turn is lost.
+
+    `left` tells the seconds that may be waited for one, by `sleep`; if they are over, `CallError` is raised, which
+    names their `limit`.
+    """
+    try:
+        with locks.held(state, os.path.realpath(path), left, sleep):
+            yield
+    except locks.Held:
+        message = f"the time of {limit} is over, and another run is still using {path}"
+        raise CallError(message, code="max_wait", status=ExitStatus.PENDING) from None
 
 
 def kept_path(state: str, now: float, *, lasting: bool = False) -> str:
