@@ -90,9 +90,9 @@ def api_key(environ: Mapping[str, str], gateway: Gateway) -> str:
         if not key:
             raise KeyProblem(f"{source} is empty; nothing was sent")
     if not key:
-        if gateway.name != "alltoken" and is_loopback(_host(gateway.root)):
+        if not gateway.home and is_loopback(_host(gateway.root)):
             return ""
-        where = "AllToken → Settings → API keys" if gateway.name == "alltoken" else f"a key of {gateway.root}"
+        where = "AllToken → Settings → API keys" if gateway.home else f"a key of {gateway.root}"
         raise KeyProblem(f"{variable} is not set", hint=f"export {variable}=… ({where})")
     if not all("!" <= character <= "~" for character in key):
         raise KeyProblem(

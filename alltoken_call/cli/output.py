@@ -81,8 +81,10 @@ class Output:
         if isinstance(event, Reasoning):
             if self.thinking:
                 self.reasoning(event.text)
-        elif isinstance(event, (Trace, Warned)):
-            {Trace: self.debug, Warned: self.warning}[type(event)](event.text)
+        elif isinstance(event, Trace):
+            self.debug(event.text)
+        elif isinstance(event, Warned):
+            self.warning(event.text)
         elif isinstance(event, Text):
             self.text(event.text)
         elif isinstance(event, Note):

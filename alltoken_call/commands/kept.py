@@ -5,6 +5,7 @@ from __future__ import annotations
 from .. import config
 from ..errors import CallError, OutputError
 from ..store import thread as threads
+from .loop import DEFAULTS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def _options(args: argparse.Namespace) -> Iterator[str]:
     given: dict[str, Any] = vars(args)
     repeated = ("tool", "mcp", "allow")
     once = ("gateway", "tools", "max_cost", "temperature", "max_tokens", "max_wait", "timeout")
-    usual = {"max_steps": 10, "tool_timeout": 60.0, "tool_output": 30_000, "fallback": "auto"}
+    usual = {**DEFAULTS, "fallback": "auto"}
     for name in repeated:
         yield from (f"--{name}={value}" for value in given[name])
     for name in (*once, *usual):

@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from typing import Any
 
 
+DEFAULTS = {"max_steps": 10, "tool_timeout": 60.0, "tool_output": 30_000}
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options for tools."""
     tools = parser.add_argument_group("tools that run")
@@ -35,9 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     tools.add_argument(
         "--approve", action="store_true", help="ask about every other call, not only about servers' tools"
     )
-    tools.add_argument(
-        "--max-steps", metavar="N", type=options.positive, default=10, help="most requests of a run (default: 10)"
-    )
+    tools.add_argument("--max-steps", metavar="N", type=options.positive, help="most requests of a run (default: 10)")
     tools.add_argument(
         "--max-cost", metavar="USD", type=options.number(0, 1e9), help="no further request once so much is spent"
     )
@@ -45,20 +46,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--tool-timeout",
         metavar="SECONDS",
         type=options.seconds,
-        default=60.0,
         help="longest time of a call (default: 60)",
     )
     tools.add_argument(
         "--tool-output",
         metavar="N",
         type=options.positive,
-        default=30_000,
         help="most characters of a result; the middle is left out (default: 30000)",
     )
     tools.add_argument(
         "-i", "--interactive", action="store_true", help="a conversation in the terminal; also without words"
     )
     tools.add_argument("--resume", action="store_true", help="with --thread: go on with an unfinished run")
+    parser.set_defaults(**DEFAULTS)
 
 
 def is_wanted(args: argparse.Namespace) -> bool:
