@@ -74,10 +74,11 @@ def _text(argv: "list[str]") -> "str | None":
 def _status() -> int:
     try:
         text = _text(sys.argv[1:])
-        if text is not None and getattr(sys.stdout, "encoding", None) == "utf-8":
+        # What does not block may take a part, and Windows' terminals take no UTF-8.
+        if text is not None and getattr(sys.stdout, "encoding", None) == "utf-8" and os.name == "posix":
             data = text.encode()
             try:
-                if os.write(1, data) == len(data):
+                if os.get_blocking(1) and os.write(1, data) == len(data):
                     return 0
             except OSError:  # told below
                 pass

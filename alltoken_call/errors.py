@@ -42,6 +42,27 @@ class ExitStatus(enum.IntEnum):
     TERMINATED = 143
 
 
+# Codes that decide something here. A gateway's own code or finish reason of the same name is told with a prefix.
+OURS = [
+    "address",
+    "cancelled",
+    "closed",
+    "interrupted",
+    "max_wait",
+    "no_image",
+    "no_prompt",
+    "not_an_image",
+    "protocol",
+    "range",
+    "redirect",
+]
+
+
+def foreign(code: str) -> str:
+    """A gateway's code as it is told: never one of ours."""
+    return f"gateway_{code}" if code in OURS else code
+
+
 class NetError(Exception):
     """No usable answer: the connection failed, the answer broke off, or the gateway refused.
 

@@ -12,6 +12,8 @@ import time
 import unittest
 from typing import Any
 
+from alltoken_call.store import ledger
+
 from .gateway import raw, refuse, reply
 from .harness import PACKAGE, PATIENCE, PYTHON, ROOT, Result
 from .relay_support import MAKE, RelayCase
@@ -162,6 +164,19 @@ class Again(OnceCase):
                 self.gateway.on(poll, normal)
                 self.assertMade(self.once(command, name), command, name)
                 self.assertThere(command, name)
+
+    def test_a_task_whose_status_is_a_word_of_our_ledger_is_resumed(self):
+        for word in (*ledger.OWN, None):
+            if word in ("completed", "failed", "cancelled", "expired"):  # what these mean is agreed on
+                continue
+            for command, name, _, poll in COMMANDS:
+                with self.subTest(command, word=word):
+                    self.fresh()
+                    self.gateway.on(poll, reply(200, {"status": word, "next_poll_after_ms": 100}))
+                    self.assertQuietly(8, self.once(command, name, "--max-wait", "0.3"))
+                    self.assertQuietly(8, self.call(command, "--resume", "--max-wait", "0.3"))
+                    self.gateway.on(poll, normal)
+                    self.assertMade(self.once(command, name), command, name)
 
     def test_a_task_that_was_left_by_detach_is_resumed_under_any_name_of_its_place(self):
         self.assertQuietly(0, self.image("x", "--detach", "-o", os.path.join(self.place, "x.png")))

@@ -7,8 +7,9 @@ keep the connection open without a word.
 from __future__ import annotations
 
 import io
+import os
 
-from ..errors import ExitStatus, NetError
+from ..errors import ExitStatus, NetError, foreign
 from ..gateways.delta import BROKEN, read_delta
 from ..net import sse
 from ..values import Reasoning, Text, Warned
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 COST_PATIENCE = 2.0  # seconds after [DONE] in which the cost comment may come
 USAGE_PATIENCE = 10.0  # seconds after a finish reason in which usage and [DONE] may come
+LONGEST_PATTERN = 1 << 16  # characters of a frame that is worth it
 LESSONS = 3  # frames that are looked at for a pattern; where they always differ, there is none
 
 
@@ -75,7 +77,7 @@ class Reading:
         if self._answer.finish_reason in BROKEN:
             reason = self._answer.finish_reason
             message = f"the gateway ended it (finish_reason {reason})"
-            raise NetError(message, reason, sent=True, status=ExitStatus.CUT_SHORT)
+            raise NetError(message, foreign(reason), sent=True, status=ExitStatus.CUT_SHORT)
         if not self._is_whole:
             raise NetError("it ended without [DONE] or a finish reason", "connection_lost", sent=True)
 
@@ -140,7 +142,8 @@ class Reading:
             frame = None
         if isinstance(frame, dict):
             delta = self._frame(frame)
-            if delta.text and not (delta.begins or delta.reasoning or delta.calls or delta.failed):
+            more = delta.begins or delta.reasoning or delta.calls or delta.failed or delta.usage is not None
+            if delta.text and not more:
                 self._pattern.learn(data, delta.text)
         elif data == "[DONE]":
             self._done = self._understood = True
@@ -156,9 +159,9 @@ class Reading:
         answer = self._answer
         if delta.begins:
             self._restarted = self.begun and self._id is not None and delta.id not in (None, self._id)
-            self._id = self._id or delta.id
             if self._restarted:
                 return delta
+        self._id = self._id or delta.id
         if delta.text:
             self._fresh.append(delta.text)
         if delta.reasoning:
@@ -238,16 +241,17 @@ class _Pattern:
 
     def learn(self, data: str, text: str) -> None:
         """Take a frame for the pattern, if a mark at the end of a string in it arrives at the end of its text."""
-        if not self._lessons:
+        if not self._lessons or len(data) > LONGEST_PATTERN:
             return
         self._lessons -= 1
+        mark = os.urandom(8).hex()  # nobody can have put it there before
         start = data.find('"', data.find('"content"') + len('"content"'))
         try:
             end = json_end(data, start)
-            marked = parse_json(f"{data[: end - 1]}\\u0000{data[end - 1 :]}")
+            marked = parse_json(f"{data[: end - 1]}{mark}{data[end - 1 :]}")
         except ValueError:
             return
-        if read_delta(marked).text == f"{text}\0":
+        if read_delta(marked).text == text + mark:
             self._head, self._tail = data[:start], data[end:]
 
 

@@ -22,7 +22,7 @@ from __future__ import annotations
 import contextlib
 
 from ..errors import CallError, ExitStatus, Interrupted, NetError
-from ..store import files, locks
+from ..store import files, ledger, locks
 from ..text import inert
 from ..values import NOTHING, UNKNOWN, Cost, Submitted, Waiting
 from . import uploads
@@ -202,7 +202,7 @@ def poll(client: Client, pending: Pending, attempt: Callable[[], Task]) -> Task:
         status = status_of_wait(error)
         changes = {"code": "pending", "message": _over(pending)} if status is ExitStatus.PENDING else {}
         raise client.ended(error, pending, status=status, **changes) from None
-    pending.status = client.clean(inert(task.status))[:60]
+    pending.status = word_of(client, task)
     pending.model = pending.model or task.model
     take_cost(client, pending, task)
     if task.ended:
@@ -210,6 +210,12 @@ def poll(client: Client, pending: Pending, attempt: Callable[[], Task]) -> Task:
         record(client, pending)
         raise _failed(client, pending, task)
     return task
+
+
+def word_of(client: Client, task: Task) -> str:
+    """The gateway's word for a task's status, for the ledger; none that would say there that the task has ended."""
+    word = client.clean(inert(task.status))[:60]
+    return word if task.done or task.ended or word not in ledger.OWN else "processing"
 
 
 def take_cost(client: Client, pending: Pending, task: Task) -> None:

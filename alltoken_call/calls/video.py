@@ -9,7 +9,6 @@ from ..errors import CallError, ExitStatus, Interrupted, NetError, OutputError
 from ..net.download import download
 from ..net.transport import is_allowed
 from ..store import files
-from ..text import one_line
 from ..values import UNKNOWN, Clip, Ready, Stored, Warned
 from ..wire import text_of
 from . import admission, tasks
@@ -185,7 +184,7 @@ def cancel_video(client: Client, request: Request, task_id: str) -> Clip:
         hint = "`alltoken-call video --list` shows which tasks there are, and their status" if unknown else error.hint
         raise client.ended(error, clip, hint=hint) from None
     clip.request_id = reply.request_id
-    clip.status = one_line(client.dialect.task(reply.document).status, 60)
+    clip.status = tasks.word_of(client, client.dialect.task(reply.document))
     if client.ledger and client.ledger.find("video", task_id, client.gateway.name):
         client.record(clip)
     return clip

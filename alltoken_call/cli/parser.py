@@ -32,6 +32,8 @@ exit statuses:
 class Parser(argparse.ArgumentParser):
     """An ArgumentParser whose refusals are `UsageError`s; help is printed elsewhere."""
 
+    color: bool
+
     def error(self, message: str) -> NoReturn:
         """What argparse calls to refuse."""
         unknown = re.match(r"unrecognized arguments: (--?[^ =]+)", message)
@@ -78,6 +80,7 @@ def command_parser(name: str) -> Parser:
         allow_abbrev=False,
         add_help=False,
     )
+    parser.color = False  # Python 3.14 would colour the help, which is printed as plain text
     command.add_arguments(parser)
     common = parser.add_argument_group("on every command")
     common.add_argument("-h", "--help", action="store_true", help="show this help and exit")

@@ -83,7 +83,7 @@ def document(
             "code": clean(error.code),
             "type": clean(error.type),
             "message": one_line(output.without_key(error.message)),
-            "status": error.http,
+            "status": error.http or None,
             "request_id": request_id,
             "hint": error.hint,
         },

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..errors import ExitStatus, NetError
+from ..errors import ExitStatus, NetError, foreign
 from ..request import LONGEST_WAIT
 from ..text import one_line, redacted
 from ..wire import text_of
@@ -75,7 +75,7 @@ def refusal(
         hint = f"the gateway asks to wait {retry_after:.0f} s{longer}: run the command again after that"
     return NetError(
         message or "the gateway gave no reason",
-        code or (f"http_{http}" if http else "api_error"),
+        foreign(code) if code else (f"http_{http}" if http else "api_error"),
         sent=True,
         passing=meant in _PASSING or meant >= 500,
         status=status,

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 SHORTEST = 0.5  # the same at the deadline: a run that is over still records its end
 # Of a task, or of an image that comes at once: nothing is left to fetch.
 ENDED = ("completed", "failed", "cancelled", "expired", "gone", "not_found", "refused", "unknown")
+OWN = (*ENDED, "submitting", "unsaved")  # words that mean something to us, whatever a gateway means by them
 COLUMNS = (
     "started",  # seconds since the epoch
     "ended",

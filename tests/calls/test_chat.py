@@ -81,6 +81,8 @@ class Pattern(Case):
         '},"finish_reason":"stop"}]}',
         ',"role":"assistant"}}],"id":"2"}',
         ',"refusal":"no"}}]}',
+        ',"refusal":"\\u0000"}}]}',
+        '}}],"usage":{"prompt_tokens":9,"completion_tokens":3,"cost":"0.5"}}',
         ',"reasoning_content":"r"}}]}',
         ',"tool_calls":[{"index":0,"id":"c","function":{"name":"f","arguments":"{}"}}]}}]}',
         '}}],"usage":{"prompt_tokens":1}}',
@@ -320,6 +322,18 @@ class Whole(Case):
 class InStreamErrors(Case):
     def error(self, code, type_=None, **more):
         return event({"error": {"code": code, "type": type_, "message": "not today", **more}})
+
+    def test_a_code_of_ours_means_nothing_there(self):
+        for code in ("cancelled", "interrupted", "max_wait", "protocol"):
+            for step in (self.error(code), event(delta(finish=code))) if code == "cancelled" else (self.error(code),):
+                with self.subTest(code, step=step):
+                    self.gateway.on(CHAT, stream(event(delta("half")), step, DONE))
+                    result = self.chat("hi", "--json")
+                    self.assertQuietly(9, result)
+                    error = result.document["error"]
+                    self.assertEqual((error["code"], error["status"]), (f"gateway_{code}", None))
+                    self.assertIn("cut short", error["message"])
+                    self.assertEqual(result.document["text"], "half")
 
     def test_before_text_the_code_decides_the_status(self):
         for code, type_, status in (

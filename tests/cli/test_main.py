@@ -132,6 +132,7 @@ class Top(Case):
                 self.assertIn(f"usage: alltoken-call {name}".encode(), wanted)
                 for argv in (["help", name], ["help", f"/alltoken-{name}"], [f"/alltoken-{name}", "-h"]):
                     self.assertEqual(self.call(*argv).out, wanted)
+                self.assertIs(command_lines.command_parser(name).color, False)  # which 3.14 looks at
         self.assertQuietly(2, self.call("help", "chta"))
         self.assertIn("did you mean chat", self.call("help", "chta").err)
 

@@ -267,7 +267,8 @@ class Turns(TerminalCase):
         self.assertEqual(roles, [("tool", "sunny"), ("assistant", "half [interrupted]"), ("user", "two")])
 
     def test_an_error_ends_the_turn_and_retry_sends_it_again(self):
-        for step in (refuse(500, "boom"), reply(200, b"nonsense"), stream(event(delta("ha")), "cut")):
+        steps = [refuse(500, "boom"), reply(200, b"nonsense"), stream(event(delta("ha")), "cut")]
+        for step in (*steps, refuse(400, "interrupted"), refuse(400, "closed")):  # also under codes of ours
             with self.subTest(step):
                 self.gateway.requests.clear()
                 self.answer(saying("one"), step, saying("two"), saying("three"))
