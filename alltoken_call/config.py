@@ -34,7 +34,7 @@ KEY_PATIENCE = 5.0  # seconds that a pipe may take to bring the key
 
 
 class Gateway:
-    """Where to call, and how it is spoken to there.
+    """An address, and the dialect of its API.
 
     `dialect` is None if it is to be found out. `home`: it is AllToken, whose models have names that are known.
     `local`: a known server on this machine, which has no prices. `proxied`: the environment may name proxies.

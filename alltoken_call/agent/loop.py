@@ -282,7 +282,7 @@ class Loop:
             message = "the cost of this run is unknown, and no price to estimate it from was found"
             raise Unfinished(message, code="max_cost", partial=run)
         if spent >= self.limit:
-            raise Unfinished(f"${spent:f} of the limit of ${self.limit:f} are spent", code="max_cost", partial=run)
+            raise Unfinished(f"${spent:f} of the limit of ${self.limit:f} is spent", code="max_cost", partial=run)
 
     @staticmethod
     def _ended(run: Run, error: CallError | Interrupted) -> CallError:

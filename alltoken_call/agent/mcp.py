@@ -148,7 +148,7 @@ class Server:
         try:
             versions = self._request("server/discover", {}, until).get("supportedVersions")
         except _Refused as error:
-            raise ServerError(f"does not let us in: {refused}; {error}") from None
+            raise ServerError(f"refused the connection: {refused}; {error}") from None
         if not isinstance(versions, list) or MODERN not in versions:
             raise ServerError(f"speaks other versions of MCP: {versions}")
 
@@ -283,7 +283,7 @@ def _definition(tool: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _text(result: Mapping[str, Any]) -> str:
-    """A tool's result as a text; what is no text is told of."""
+    """A tool's result as a text; for anything else in it, a word says what it was."""
     items = objects_in(result.get("content"))
     if not items and "structuredContent" in result:
         return json.dumps(result["structuredContent"], ensure_ascii=False)

@@ -216,7 +216,7 @@ class Output:
             self._stdout.write(data, self._context.clock.left)
         except (OSError, ValueError) as error:
             if isinstance(error, BrokenPipeError):
-                self._stderr.file = None  # status 141 says it all
+                self._stderr.file = None  # status 141 tells it
                 raise CallError("", status=ExitStatus.BROKEN_PIPE, code="broken_pipe") from None
             if isinstance(error, TimeoutError):
                 message = "the time of --max-wait is over, and stdout is not being read"

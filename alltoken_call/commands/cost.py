@@ -252,7 +252,7 @@ def _when(started: object, form: str) -> str:
 
 
 def _sound(row: dict[str, Any]) -> dict[str, Any]:
-    """A row of the ledger whose texts are texts and whose counts are counts, whatever a hand has damaged in it."""
+    """A row of the ledger whose texts are texts and whose counts are counts, also if the row is damaged."""
     counts = ("id", "prompt_tokens", "completion_tokens")
     return {
         name: value

@@ -106,7 +106,7 @@ def _make(args: argparse.Namespace, context: Context, output: Output) -> Saved |
         params=dict(args.param),
     )
     if args.detach and dialect.at_once:
-        raise UsageError("--detach: the image comes at once here, there is no task to leave")
+        raise UsageError("--detach: at this gateway an image comes at once, not as a task")
     if client is None:
         names = {field: f"(the upload of {file.path})" for field, _, file in dialect.image_uploads(picture)}
         output.request(dialect.image(picture, uploads=names))

@@ -180,7 +180,7 @@ class Talk:
         for tool in self._loop.tools.values():
             self._output.say(f"{tool.name}: {one_line(tool.description, 100)}")
         if not self._loop.tools:
-            self._output.say("there are no tools; --tool and --mcp bring some")
+            self._output.say("no tools; give some with --tool or --mcp")
 
     def _do_save(self, rest: str) -> None:
         from ..store import files

@@ -1,4 +1,4 @@
-"""The tools of a run: which there are, the servers that bring some, and what may run."""
+"""The tools of a run: where they come from, and which may run."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ def dialect(gateway: Gateway, name: str | None = None) -> OpenAI:
 
 
 def told_by(status: int, header: Callable[[str], str | None]) -> str | None:
-    """The name of the dialect that an answer to an API call tells of by its headers; None if it tells nothing."""
+    """The name of the dialect that an answer's headers show; None if they show none."""
     if header("X-Oneapi-Request-Id") or header("X-New-Api-Version"):
         return "new-api"
     page = (header("Content-Type") or "").lower().startswith("text/html")  # of whoever answers at a wrong address

@@ -235,7 +235,7 @@ class OpenAI:
     def poll(self, command: str, task_id: str, *, grace: float = 0.0) -> Request:
         """Ask for the state of a task. Raises `UsageError` if there are none of this `command`."""
         if command == "image":
-            raise UsageError("--resume ID: images come at once at this gateway, there are no tasks")
+            raise UsageError("--resume ID: at this gateway images come at once, not as tasks")
         return Request("GET", f"{self.root}/v1/videos/{segment(task_id)}", repeat=POLLING, grace=grace)
 
     def videos(self) -> Request | None:
@@ -260,7 +260,7 @@ class OpenAI:
         return None
 
     def is_not_yet(self, error: NetError, age: float) -> bool:  # noqa: ARG002  # as `duplicate`
-        """Whether a poll's refusal only says that the task, `age` seconds old, is not in the books yet."""
+        """Whether a poll's refusal only says that the task, `age` seconds old, cannot be found yet."""
         return False
 
     def is_gone(self, error: NetError) -> bool:

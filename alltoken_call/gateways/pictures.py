@@ -62,7 +62,7 @@ def _as_text(value: object) -> str:
 
 
 def chat_request(root: str, picture: Picture, *, modalities: bool) -> Request:
-    """A completion whose answer is an image. `modalities`: the server wants to be told that an image may come."""
+    """A completion whose answer is an image. `modalities`: a field has to say that an image may come."""
     refuse_options(
         ("--mask", picture.mask),
         ("-n above 1", picture.count if (picture.count or 1) > 1 else None),

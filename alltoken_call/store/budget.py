@@ -83,7 +83,7 @@ class Budget:
     def _used_up(self, spent: Decimal, end: float) -> CallError:
         until = dt.datetime.fromtimestamp(end).astimezone()
         message = (
-            f"${spent:f} of ${self.limit:f} a {self.window} are spent; the {self.window} ends at"
+            f"${spent:f} of ${self.limit:f} a {self.window} have been spent; the {self.window} ends at"
             f" {until:%Y-%m-%d %H:%M %Z}; nothing was sent"
         )
         hint = "raise ALLTOKEN_BUDGET, or wait; `alltoken-call cost --since 1d` shows what was spent"

@@ -70,7 +70,7 @@ def opened(path: str | None, *, write: bool, patience: float = PATIENCE) -> Any:
         raise LedgerError(f"the ledger {path} cannot be used: it is not a regular file")
     try:
         with contextlib.closing(_connect(path, write=write, patience=patience)) as database:
-            if not write:  # what a hand has damaged is shown so
+            if not write:  # damaged text is shown with replacement characters
                 database.text_factory = lambda data: data.decode("utf-8", "replace")
             yield database
     except (sqlite3.Error, OSError, OverflowError, UnicodeError) as error:

@@ -220,7 +220,7 @@ def part_of(path: str, mode: int = 0o666) -> tuple[BinaryIO, str]:
 def put(part: str, path: str, *, force: bool) -> None:
     """Make the file at `part` the one at `path` in one step. Raises OSError; FileExistsError without `force`.
 
-    A hard link is the rename that never overwrites; where the file system has none, a look and a rename must do.
+    A hard link is the rename that never overwrites; a file system without hard links gets a check and a rename.
     """
     if force:
         path = os.path.realpath(path)
