@@ -437,7 +437,7 @@ class Stopped(Deaths):
         before = time.monotonic()
         for task_id, (process, command, _, end, number) in runs.items():
             out, err = process.communicate(timeout=PATIENCE)
-            self.assertLess(time.monotonic() - before, 1.5)
+            self.assertLess(time.monotonic() - before, PATIENCE / 2)
             self.assertEqual((process.returncode, out), (end, b""))
             line = self.assertResumable(self.result(end, err.decode()), command, task_id)
             self.assertEqual(shlex.split(line)[:2], [sys.executable, PACKAGE])
