@@ -284,6 +284,7 @@ class Found(AtOnce):
                 self.relay.on(CHAT, said(content, **fields))
                 self.assertQuietly(0, self.call(*GEMINI, "--force"))
                 self.assertHolds("x.png", PICTURE)
+                self.assertNotIn("modalities", self.body_of())  # which is OpenRouter's
 
     def test_several_images_are_several_files_in_order(self):
         others = [png(8, 8, noise=noise) for noise in (1, 2, 3)]

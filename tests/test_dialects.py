@@ -395,6 +395,12 @@ class NewApiPrices(RelayCase):
         )
         self.assertEqual((Decimal(document["cost"]["usd"]), document["cost"]["source"]), (Decimal("1.56"), "estimate"))
 
+    def test_without_the_default_group_the_plain_price_counts(self):
+        self.relay.groups = {"vip": 0.5}
+        result = self.call("cost", "claude-sonnet-4-6", "1000000", "0", "--json")
+        self.assertQuietly(0, result)
+        self.assertEqual(Decimal(result.document["input_price"]), Decimal("0.52"))
+
     def test_a_price_per_call_and_no_price(self):
         result = self.call("cost", "gpt-image-2", "10", "272", "--json")
         self.assertEqual(Decimal(result.document["cost"]["usd"]), Decimal("0.01"))

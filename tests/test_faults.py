@@ -442,7 +442,7 @@ FAULTS = [
     # Redirects.
     *(
         Fault(f"a {status}", redirect(status, "HERE/v2/elsewhere"), (Row(f"{ASK} {READS} image resume edit", 3, 1, told=r"\[error\] redirect"),))
-        for status in (301, 302, 303, 307, 308)
+        for status in (300, 301, 302, 303, 307, 308)
     ),
     *(
         Fault(f"a {status} to the file", redirect(status, "HERE/files/moved.png"), (Row("copy", 0, 3), Row("clip", 0, 4)))

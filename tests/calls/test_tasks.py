@@ -11,6 +11,7 @@ from email.utils import formatdate
 from unittest import mock
 
 from alltoken_call.calls import tasks
+from alltoken_call.net import connection
 from alltoken_call.store import ledger
 
 from ..gateway import png, raw, refuse, reply
@@ -813,6 +814,20 @@ class Signals(TaskCase):
         self.assertQuietly(130, result)
         self.assertIsNone(result.document["task_id"])
         self.assertNotIn("--resume", result.err)
+
+    def test_a_signal_before_a_submit_leaves_buys_nothing(self):
+        def resolve(*_):
+            strike()
+            time.sleep(10)  # until the grace is over
+
+        slow = mock.patch.object(connection, "_resolve", resolve)
+        for command in ("image", "video"):
+            with self.subTest(command), mock.patch.object(tasks, "GRACE", 0.1), slow:
+                result = self.call(command, "x", "--json", signals=True)
+                self.assertQuietly(130, result)
+                self.assertEqual(result.document["cost"], {"usd": None, "source": "none"})
+                self.assertNotIn("billed", result.err)
+                self.assertEqual(self.gateway.requests, [])
 
 
 class Waiters(TaskCase):

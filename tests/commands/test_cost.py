@@ -360,6 +360,16 @@ class LastCall(CostCase):
                 self.assertEqual(document["cost"], {"usd": None, "source": source})
                 self.assertEqual(self.gateway.requests, [])
 
+    def test_a_text_that_is_not_utf_8_is_shown_as_far_as_it_is(self):
+        self.put({"cost": "0.5", "prompt_tokens": 19, "completion_tokens": 12})
+        path = os.path.join(self.folder, "state", "alltoken-call", "ledger.db")
+        with contextlib.closing(sqlite3.connect(path)) as database, database:
+            database.execute("UPDATE calls SET model = CAST(x'61ff62' AS TEXT)")
+        for argv in ((), ("--calls",), ("--since", "2020-01-01")):
+            result = self.cost(*argv)
+            self.assertQuietly(0, result)
+            self.assertIn("a\ufffdb", result.out.decode())
+
     def test_rows_that_were_damaged_by_hand_are_no_crash(self):
         numbers, texts = (
             ("started", "ended", "prompt_tokens", "completion_tokens", "exit_status"),

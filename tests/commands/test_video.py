@@ -4,7 +4,7 @@ import os
 import time
 from unittest import mock
 
-from ..gateway import refuse, reply
+from ..gateway import png, refuse, reply
 from ..task_support import GET_VIDEO, VGEN, VIDEO_KEYS, VIDEOS, TaskCase, normal
 
 URL = "https://videos.example/clip.mp4?signature=1"
@@ -363,7 +363,9 @@ class Tasks(TaskCase):
         self.assertIn("[warning] the gateway says that this URL has expired", self.video("waves").err)
 
     def test_content_that_is_not_a_list_has_no_place_for_frames(self):
-        self.assertQuietly(2, self.video("waves", "-p", "content=x", "--first-frame", "https://a.example/a.png"))
+        for frame in ("https://a.example/a.png", self.file("a.png", png())):
+            self.assertQuietly(2, self.video("waves", "-p", "content=x", "--first-frame", frame))
+        self.assertEqual(self.gateway.requests, [])
 
     def test_a_list_in_json_has_the_tasks_as_they_came(self):
         items = [{"id": "vgen_1", "status": "odd", "extra": {"a": [1]}}]
