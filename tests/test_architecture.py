@@ -33,7 +33,11 @@ def name_of(path: Path) -> str:
 
 
 PATHS = [path for path in sorted(PACKAGE.rglob("*.py")) if path.parent.name != "project"]  # that is a user's own
-MODULES = {name_of(path): ast.parse(path.read_text("utf-8")) for path in PATHS}
+MODULES: dict[str, ast.Module] = {}
+
+
+def setUpModule() -> None:
+    MODULES.update((name_of(path), ast.parse(path.read_text("utf-8"))) for path in PATHS)
 
 
 def is_type_checking(node: ast.AST) -> bool:

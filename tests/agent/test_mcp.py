@@ -329,7 +329,6 @@ class BadServers(Case):
     @unittest.skipUnless(sys.platform.startswith("linux"), "peak memory is read from /proc")
     def test_long_lines_take_less_than_60_mib(self):
         for name, arguments in (
-            ("long", {"size": 16_000_000, "end": "😀’"}),
             ("escaped", {"size": 16_000_000, "escape": "\\ud83d\\ude00"}),
             ("noise", {"size": 40 << 20}),
         ):
@@ -357,7 +356,6 @@ class BadServers(Case):
         for arguments, expected in (
             ({"size": 3_000_000, "end": "😀’é"}, "x😀’é"),
             ({"size": 6_000_000, "end": "😀’é"}, "x?’é"),
-            ({"size": 12_000_000, "end": "😀’é"}, "x??é"),
             ({"size": 5_000_000, "text": "中", "end": "😀"}, "中?"),
         ):
             with self.subTest(arguments):
