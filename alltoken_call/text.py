@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-# C0 but newline and tab, DEL, C1, and the bidirectional controls (Unicode UAX #9 §2).
-_DRIVING = {
-    code: chr(code).encode("unicode_escape").decode("ascii")
-    for span in (
+import functools
+
+
+def inert(text: str) -> str:
+    """`text` with every character that could drive a terminal escaped."""
+    return text if text.isprintable() else text.translate(_driving())
+
+
+@functools.cache
+def _driving() -> dict[int, str]:
+    """C0 but newline and tab, DEL, C1, and the bidirectional controls (Unicode UAX #9 §2); none is printable."""
+    spans = (
         (0x00, 0x08),
         (0x0B, 0x1F),
         (0x7F, 0x9F),
@@ -14,13 +22,8 @@ _DRIVING = {
         (0x202A, 0x202E),
         (0x2066, 0x2069),
     )
-    for code in range(span[0], span[1] + 1)
-}
-
-
-def inert(text: str) -> str:
-    """`text` with every character that could drive a terminal escaped."""
-    return text.translate(_DRIVING)
+    codes = (code for first, last in spans for code in range(first, last + 1))
+    return {code: chr(code).encode("unicode_escape").decode("ascii") for code in codes}
 
 
 def one_line(text: str, limit: int = 1000) -> str:

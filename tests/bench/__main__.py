@@ -143,6 +143,10 @@ class Bench:
             "ALLTOKEN_API_KEY": "bench",
             "XDG_STATE_HOME": str(folder / "state"),
         }
+        self.script = str(folder / "alltoken-call")  # as an installation has it
+        Path(self.script).write_text(
+            "import sys\nfrom alltoken_call.__main__ import entry\nsys.exit(entry())\n", "utf-8"
+        )
         self.ours = [self.python, self.package, "chat", "-q", "hi"]
         self.naive = [self.python, "-c", NAIVE]
 
@@ -195,14 +199,12 @@ def startup(bench: Bench) -> None:
     From a folder Python itself does more (runpy): the row of an empty program in a folder shows how much.
     """
     nothing = [bench.python, "-c", "pass"]
-    script = bench.folder / "alltoken-call"
-    script.write_text("import sys\nfrom alltoken_call.__main__ import entry\nsys.exit(entry())\n")
     empty = bench.folder / "empty"
     empty.mkdir()
     (empty / "__main__.py").touch()
     for command in (["--version"], ["chat", "--help"]):
         name = " ".join(command)
-        bench.compare(f"{name}, installed", [bench.python, str(script), *command], nothing, "python3 -c pass")
+        bench.compare(f"{name}, installed", [bench.python, bench.script, *command], nothing, "python3 -c pass")
         bench.compare(f"{name}, a folder", [bench.python, bench.package, *command], nothing, "python3 -c pass")
     bench.compare("nothing, a folder", [bench.python, str(empty)], nothing, "python3 -c pass")
 
@@ -210,7 +212,9 @@ def startup(bench: Bench) -> None:
 def short(bench: Bench) -> None:
     """A chat of twelve tokens: whole, until its first byte, and the ledger's share of it."""
     url = Server(_whole(chunked([frames(*["token "] * 12), DONE, COST]))).url
-    bench.compare("short chat", bench.ours, bench.naive, "naive urllib loop", ALLTOKEN_BASE_URL=url)
+    installed = [bench.python, bench.script, "chat", "-q", "hi"]
+    bench.compare("short chat, installed", installed, bench.naive, "naive urllib loop", ALLTOKEN_BASE_URL=url)
+    bench.compare("short chat, a folder", bench.ours, bench.naive, "naive urllib loop", ALLTOKEN_BASE_URL=url)
     bench.compare("its first byte", bench.ours, bench.naive, "naive urllib loop", "first", ALLTOKEN_BASE_URL=url)
     without = ["env", "ALLTOKEN_LEDGER=off", *bench.ours]
     bench.compare("with the ledger", ["env", *bench.ours], without, "without", ALLTOKEN_BASE_URL=url)
