@@ -25,15 +25,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Mapping
     from decimal import Decimal
-    from typing import Any
-
-    from typing_extensions import Self
+    from typing import Any, TypeVar
 
     from .events import AnyEvent as Event
     from .run import Run
     from .tools import ToolCall
 
     Events = Generator[Event, None, None]
+    Self = TypeVar("Self", bound="Agent")
 
 CLOSING = 5.0  # seconds that `close` waits for a run in another thread, which is cancelled
 
@@ -238,7 +237,7 @@ class Agent:
             if ours:
                 state.turn.release()
 
-    def __enter__(self) -> Self:
+    def __enter__(self: Self) -> Self:  # noqa: PYI019  # typing has its own from 3.11 on
         return self
 
     def __exit__(self, *_: object) -> None:
