@@ -46,7 +46,6 @@ class ExitStatus(enum.IntEnum):
 OURS = [
     "address",
     "cancelled",
-    "closed",
     "interrupted",
     "max_wait",
     "no_image",

@@ -12,7 +12,9 @@ from .. import config
 from ..errors import CallError, ExitStatus, UsageError
 from ..net.clock import Clock
 from ..request import streaming
+from ..store.thread import set_system
 from ..text import redacted
+from ..values import Text
 from . import events, process, settings
 from .functions import check_plain, from_function
 from .keeping import Keeping
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from typing import Any, TypeVar
 
     from .events import AnyEvent as Event
+    from .loop import AnyEvent as LoopEvent
     from .run import Run
     from .tools import ToolCall
 
@@ -124,7 +127,7 @@ class Agent:
             tool_timeout=settings.seconds("tool_timeout", tool_timeout),
             clean=lambda text: redacted(text, *secrets),
         )
-        self._set_system()
+        self._instruct()
         for tool in tools:
             self.add_tool(tool)
 
@@ -159,13 +162,12 @@ class Agent:
     def clear_history(self) -> None:
         """Forget the conversation but its instructions. A file that keeps it is rewritten."""
         self._loop.messages[:] = [message for message in self._loop.messages if message["role"] == "system"]
-        if self._kept is not None:
-            self._save(self._loop.messages)
+        self._save()
 
     def set_instructions(self, text: str) -> None:
         """Make `text` the system message; an empty one takes it away."""
         self._instructions = text
-        self._set_system(clear=True)
+        set_system(self._loop.messages, text)
 
     def add_tool(self, tool: Callable[..., Any] | Tool) -> None:
         """Let the model call a plain function, or a `Tool`. Raises `UsageError` if it cannot be told to a model, or if
@@ -257,6 +259,7 @@ class Agent:
         self._begin()
         error: CallError | None = None
         asked: dict[str, Any] | None = None
+        so_far = ""
         run = self._whole(content, streamed)
         try:
             state.current = itself[0]
@@ -265,7 +268,15 @@ class Agent:
                     event = next(run, None)
                     if event is None:
                         break
-                    asked = event.message if event.name == "message:user" else asked
+                    if type(event) is Text:
+                        so_far += event.text
+                        event = events.StreamDelta(event.text, so_far)
+                    elif not isinstance(event, events.Event):
+                        continue
+                    elif event.name == "stream:start":
+                        so_far = ""
+                    elif event.name == "message:user":
+                        asked = event.message
                     state.tell(event)
                 yield event
         except CallError as raised:
@@ -295,7 +306,7 @@ class Agent:
             raise CallError("this agent is closed", code="closed", status=ExitStatus.USAGE)
         self._client.clock.restart(self._max_wait)
 
-    def _whole(self, content: Any, streamed: bool) -> Events:
+    def _whole(self, content: Any, streamed: bool) -> Generator[LoopEvent, None, None]:
         """What has to be there before the first request, and the loop."""
         with contextlib.ExitStack() as stack:
             try:
@@ -309,7 +320,7 @@ class Agent:
         loop, clock = self._loop, self._client.clock
         if self._kept is not None and stack.enter_context(self._kept.held(clock)):
             loop.messages[:] = self._kept.messages
-            self._set_system()
+            self._instruct()
         if content is None and not loop.messages:
             raise UsageError("the conversation is empty: it cannot be continued")
         loop.tools = self._serving.start(loop.tools, clock.left)
@@ -326,13 +337,10 @@ class Agent:
 
     # What the loop asks
 
-    def _set_system(self, *, clear: bool = False) -> None:
-        """Make the instructions the system message; without any, `clear` takes it away."""
-        messages = self._loop.messages
-        if messages and messages[0]["role"] == "system" and (clear or self._instructions):
-            messages.pop(0)
+    def _instruct(self) -> None:
+        """Let the conversation begin with the instructions; without any, with its own."""
         if self._instructions:
-            messages.insert(0, {"role": "system", "content": self._instructions})
+            set_system(self._loop.messages, self._instructions)
 
     def _allows(self, call: ToolCall, tool: Tool) -> bool | str:
         if self._approve is None:
@@ -340,9 +348,9 @@ class Agent:
         answer = self._approve(call)
         return answer if isinstance(answer, str) else bool(answer)
 
-    def _save(self, messages: list[dict[str, Any]]) -> None:
+    def _save(self) -> None:
         if self._kept is not None:
-            self._kept.save(messages, self._loop.body["model"])
+            self._kept.save(self._loop.messages, self._loop.body["model"])
 
 
 def _text_of(run: Events) -> str:

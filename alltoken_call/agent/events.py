@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from typing import Any, Literal
 
     from ..errors import CallError
-    from ..values import Answer
 
 
 class Event:
@@ -21,9 +20,8 @@ class Event:
     name = ""
     fields: tuple[str, ...] = ()
 
-    def __init__(self, *values: Any) -> None:
-        for field, value in zip(self.fields, values):
-            setattr(self, field, value)
+    def __init__(self, *values: Any, **more: Any) -> None:
+        vars(self).update(zip(self.fields, values), **more)
 
     def values(self) -> tuple[Any, ...]:
         """The fields' values, as a handler gets them."""
@@ -97,16 +95,12 @@ class ToolResulted(Event):
 
 
 class Step(Event):
-    """A request to the model has ended, and the calls that it wanted; its tokens and dollars, None if unknown.
-
-    `answer` is all that is known of it.
-    """
+    """A request to the model has ended, and the calls that it wanted; its tokens and dollars, None if unknown."""
 
     name: Literal["step"] = "step"
     fields = ("usage", "cost")
     usage: dict[str, Any] | None
     cost: Decimal | None
-    answer: Answer
 
 
 class AssistantMessage(Event):

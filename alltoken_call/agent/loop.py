@@ -11,7 +11,8 @@ from ..calls.chat import answering
 from ..calls.models import estimate
 from ..errors import CallError, ExitStatus, Interrupted
 from ..gateways.delta import WHOLE
-from ..values import UNKNOWN, Answer, Text
+from ..gateways.prices import amount
+from ..values import UNKNOWN, Answer
 from . import events
 from .run import Run
 from .tools import RESULT_LIMIT, Handed, Limits, ToolCall
@@ -26,8 +27,9 @@ if TYPE_CHECKING:
     from ..values import Event
     from .tools import Tool
 
+    AnyEvent = events.AnyEvent | Event
     Approve = Callable[[ToolCall, Tool], bool | str]
-    Answering = Callable[[Client, dict[str, Any], str], Generator[Event, None, Answer]]
+    Answering = Callable[..., Generator[Event, None, Answer]]  # client, body, command=…
 
 NOT_RUN = "[not run]"
 STARTED = "[interrupted: may have taken effect]"
@@ -60,7 +62,7 @@ class Loop:
         max_steps: int = 10,
         limit: Decimal | None = None,
         approve: Approve = lambda call, tool: True,  # noqa: ARG005
-        save: Callable[[list[dict[str, Any]]], None] = lambda messages: None,  # noqa: ARG005
+        save: Callable[[], None] = lambda: None,
         stop: Callable[[], bool] = lambda: False,
         tool_timeout: float = 60.0,
         tool_output: int = RESULT_LIMIT,
@@ -82,11 +84,12 @@ class Loop:
         self.limits = Limits(tool_timeout, tool_output, stop)
         self._echoes = True  # reasoning goes back to the model
 
-    def run(self, content: Any = None) -> Generator[events.AnyEvent, None, None]:
+    def run(self, content: Any = None) -> Generator[AnyEvent, None, None]:
         """One run, from a user's message (None: from the conversation as it is) to the model's last answer.
 
-        Yields its events but the last, `ThinkingEnd`; what a consumer cannot do with one may be thrown in. The value is
-        in `self.value`. Raises `CallError`; `Unfinished` at a limit.
+        Yields its events but the last, `ThinkingEnd`, and those of its calls: for `StreamDelta` their `Text`. What a
+        consumer cannot do with one may be thrown in. The value is in `self.value`. Raises `CallError`; `Unfinished` at
+        a limit.
         """
         self.value = run = Run(self.body["model"])
         try:
@@ -102,7 +105,7 @@ class Loop:
             yield events.Failed(end)
             raise end from None
 
-    def _step(self, run: Run) -> Generator[events.AnyEvent, None, bool]:
+    def _step(self, run: Run) -> Generator[AnyEvent, None, bool]:
         """One request, and the calls of its answer; whether another request is to follow."""
         answer = yield from self._ask(run)
         calls = [ToolCall.of(call) for call in answer.tool_calls]
@@ -118,23 +121,20 @@ class Loop:
                 self._account(answer, ExitStatus.CUT_SHORT if cut else ExitStatus.OK)
                 run.add(answer)
         self._estimate(run, answer)
-        end = events.StreamEnd(answer.text or "")
-        end.final = cut or not calls
-        yield end
+        yield events.StreamEnd(answer.text or "", final=cut or not calls)
         if cut:
-            message_of_cut = "the answer was cut by the limit of tokens while it called tools: none of them was run"
-            hint = "--max-tokens raises it"
-            raise CallError(message_of_cut, code="cut_short", status=ExitStatus.CUT_SHORT, hint=hint)
+            why = "the answer was cut by the limit of tokens while it called tools: none of them was run"
+            raise CallError(why, code="cut_short", status=ExitStatus.CUT_SHORT, hint="--max-tokens raises it")
         if calls:
             run.tool_calls = yield from self._run_calls(run, message, calls)
-        yield self._stepped(answer)
+        yield events.Step(answer.usage, amount(answer.cost.usd))
         if calls and not run.tool_calls:
             return True
         run.text = answer.text
         yield events.AssistantMessage(message)
         return False
 
-    def _ask(self, run: Run) -> Generator[events.AnyEvent, None, Answer]:
+    def _ask(self, run: Run) -> Generator[AnyEvent, None, Answer]:
         """One request to the model; returns its answer. One that fails is recorded."""
         yield events.StreamStart()
         self.client.clock.started = self.client.clock.now()  # each request has a row of its own
@@ -142,7 +142,10 @@ class Loop:
         if self.tools:
             body["tools"] = [tool.definition() for tool in self.tools.values()]
         try:
-            answer = yield from self._streamed(self._answering(self.client, body, self.command))
+            return (yield from self._answering(self.client, body, command=self.command))
+        except GeneratorExit:  # it has recorded itself
+            run.add(Answer(body["model"]))
+            raise
         except CallError as error:
             partial = error.partial
             again = self._echoes and _refuses_reasoning(error) and _without_reasoning(self.messages)
@@ -153,34 +156,9 @@ class Loop:
                 if not again:
                     run.add(partial)
             if not again:
-                if error.code == "closed":
-                    raise GeneratorExit from None
                 raise
-            self._echoes = False
-            answer = yield from self._ask(run)
-        return answer
-
-    def _streamed(self, asking: Generator[Event, None, Answer]) -> Generator[events.AnyEvent, None, Answer]:
-        """Hand on the text of an answer; what is thrown in here is thrown into the call, which knows what has come."""
-        so_far = ""
-        failure: CallError | Interrupted | None = None
-        while True:
-            try:
-                event = asking.throw(failure) if failure else next(asking)
-            except StopIteration as end:
-                answer: Answer = end.value
-                return answer
-            failure = None
-            try:
-                if type(event) is Text:
-                    so_far += event.text
-                    yield events.StreamDelta(event.text, so_far)
-                else:
-                    self.client.emit(event)
-            except (CallError, Interrupted) as error:
-                failure = error
-            except GeneratorExit:
-                failure = CallError("the run was closed", code="closed", status=ExitStatus.INTERRUPTED)
+        self._echoes = False
+        return (yield from self._ask(run))
 
     def _account(self, answer: Answer, status: ExitStatus) -> None:
         """Record a request."""
@@ -193,14 +171,6 @@ class Loop:
             self._account(answer, ExitStatus.OK)
             run.sum_up()
 
-    @staticmethod
-    def _stepped(answer: Answer) -> events.Step:
-        from ..gateways.prices import amount
-
-        step = events.Step(answer.usage, amount(answer.cost.usd))
-        step.answer = answer
-        return step
-
     def _keep(self, answer: Answer, calls: list[ToolCall]) -> dict[str, Any]:
         """Put an answer's message into the conversation, with a result for each of its calls, and save it."""
         message: dict[str, Any] = {"role": "assistant", "content": answer.text or (None if calls else "")}
@@ -210,12 +180,12 @@ class Loop:
             message["reasoning_content"] = answer.reasoning
         results = [{"role": "tool", "tool_call_id": call.id, "content": NOT_RUN} for call in calls]
         self.messages += [message, *results]
-        self.save(self.messages)
+        self.save()
         return message
 
     def _run_calls(
         self, run: Run, message: dict[str, Any], calls: list[ToolCall]
-    ) -> Generator[events.AnyEvent, None, list[dict[str, Any]]]:
+    ) -> Generator[AnyEvent, None, list[dict[str, Any]]]:
         """Run the calls of a message one after the other; returns those that only the caller can run."""
         handed = []
         for call, result, document in zip(calls, self.messages[-len(calls) :], message["tool_calls"]):
@@ -226,29 +196,29 @@ class Loop:
             yield from self._call(run, call, result)
         return handed
 
-    def _call(self, run: Run, call: ToolCall, result: dict[str, Any]) -> Iterator[events.AnyEvent]:
+    def _call(self, run: Run, call: ToolCall, result: dict[str, Any]) -> Iterator[AnyEvent]:
         """Run one call, and put what it brings into its message of the conversation."""
         clock = self.client.clock
         told: dict[str, Any] = {"id": call.id, "name": call.name, "arguments": call.arguments}
-        run.steps[-1]["calls"].append(told | {"result": NOT_RUN, "ok": False, "seconds": 0.0})
+        told |= {"result": NOT_RUN, "ok": False, "seconds": 0.0}
+        run.steps[-1]["calls"].append(told)
         yield events.ToolCalled(call.name, call.arguments, call.id)
         tool, refusal = self.tools.get(call.name), self._refusal(call)
         self._check_time(run)  # a question may have taken it
         began = clock.monotonic()
         if refusal is None and tool is not None and call.arguments is not None:
-            run.steps[-1]["calls"][-1]["result"] = result["content"] = STARTED
-            self.save(self.messages)
+            told["result"] = result["content"] = STARTED
+            self.save()
             text, ok = tool.call(call.arguments, self.limits)
         else:
             text, ok = refusal or "", False
-        event = events.ToolResulted(call.name, self.clean(text), call.id)
-        event.ok, event.seconds = ok, clock.monotonic() - began
-        event.errors = tool.errors if tool and ok else ""
-        run.steps[-1]["calls"][-1] |= {"result": event.result, "ok": ok, "seconds": round(event.seconds, 3)}
+        text, seconds = self.clean(text), clock.monotonic() - began
+        told |= {"result": text, "ok": ok, "seconds": round(seconds, 3)}
         with self.client.shield.held():
-            result["content"] = event.result
-            self.save(self.messages)
-        yield event
+            result["content"] = text
+            self.save()
+        errors = tool.errors if tool and ok else ""
+        yield events.ToolResulted(call.name, text, call.id, ok=ok, seconds=seconds, errors=errors)
         self._check_time(run)
         if self.stop():
             raise CallError("cancelled", code="cancelled", status=ExitStatus.INTERRUPTED)
@@ -275,8 +245,6 @@ class Loop:
             raise Unfinished(f"the limit of {self.max_steps} request(s) is reached", partial=run)
         if self.limit is None or run.cost.source in ("none", "local"):
             return
-        from ..gateways.prices import amount
-
         spent = amount(run.cost.usd)
         if spent is None:
             message = "the cost of this run is unknown, and no price to estimate it from was found"

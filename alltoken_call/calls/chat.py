@@ -88,9 +88,7 @@ def answering(
         raise error if error.partial else client.ended(error, answer) from None
     except Interrupted as signal:
         raise client.ended(signal, answer) from None
-    except GeneratorExit:
-        raise
-    except BaseException:  # a KeyboardInterrupt, or a bug: nobody else would know of this request
+    except BaseException:  # it was closed, a KeyboardInterrupt, or a bug: nobody else would know of this request
         client.record(answer, command=command, ended=client.clock.now(), exit_status=int(ExitStatus.INTERRUPTED))
         raise
     return answer

@@ -211,12 +211,12 @@ def read_thread(args: argparse.Namespace) -> Thread | None:
     """The conversation of --thread, with -s as its system message; None without one."""
     if not args.thread:
         return None
-    from ..store.thread import Thread
+    from ..store import thread
 
-    thread = Thread(args.thread)
+    found = thread.Thread(args.thread)
     if getattr(args, "system", None) is not None:
-        thread.set_system(args.system)
-    return thread
+        thread.set_system(found.messages, args.system)
+    return found
 
 
 def attachment(item: str) -> dict[str, Any]:

@@ -21,20 +21,29 @@ if TYPE_CHECKING:
 class Kept:
     """The user's `thread`; without one, a file in the state directory for as long as the run is unfinished.
 
-    `memory`: without a thread nothing is kept.
+    `body` is the request, which names the model. `memory`: without a thread nothing is kept.
     """
 
     def __init__(
-        self, args: argparse.Namespace, context: Context, output: Output, thread: Thread | None, *, memory: bool
+        self,
+        args: argparse.Namespace,
+        context: Context,
+        output: Output,
+        thread: Thread | None,
+        body: dict[str, Any],
+        *,
+        memory: bool,
     ) -> None:
+        self._args = args
         self._context = context
+        self._body = body
         self._state = config.state_dir(context.environ)
         self._ours = thread is None or (args.resume and threads.is_kept(thread.path, self._state))
         self._saved = args.resume and not args.words  # as the command goes on with it
         if thread is None:
             thread = threads.Thread("" if memory else self._new_path(output))
             if getattr(args, "system", None) is not None:
-                thread.set_system(args.system)
+                threads.set_system(thread.messages, args.system)
         self._thread = thread
         self.messages = thread.messages
 
@@ -47,23 +56,18 @@ class Kept:
             output.warning(f"{error.message}: if this run does not come to its end, it cannot be resumed")
             return ""
 
-    @property
-    def path(self) -> str | None:
-        """Where it can be taken up; None if it cannot."""
-        return self._thread.path if self._saved and self._thread.path else None
-
-    def save(self, model: str) -> None:
+    def save(self) -> None:
         """Keep the conversation. If its place fails, it goes to the state directory, and `OutputError` is raised."""
         if not self._thread.path:
             return
         try:
-            self._thread.save(model)
+            self._thread.save(self._body["model"])
         except OutputError as error:
             if self._state is None:
                 raise
             path = threads.kept_path(self._state, self._context.clock.now(), lasting=not self._ours)
             self._thread.path = path
-            self._thread.save(model)
+            self._thread.save(self._body["model"])
             self._saved = True
             raise CallError.of(error, message=f"{error.message}; the conversation is kept in {path}") from None
         self._saved = True
@@ -73,10 +77,13 @@ class Kept:
         if self._ours and self._thread.path:
             self._thread.remove()
 
-
-def resume_command(args: argparse.Namespace, context: Context, path: str, model: str, command: str) -> str:
-    """The command that goes on with a run, with its model, tools, consent and limits."""
-    return context.command_line(command, "--thread", path, "--resume", f"--model={model}", *_options(args))
+    def resume_command(self, command: str) -> str | None:
+        """The command that goes on with the run, with its model, tools, consent and limits; None if it cannot be taken
+        up."""
+        if not (self._saved and self._thread.path):
+            return None
+        place = ("--thread", self._thread.path, "--resume", f"--model={self._body['model']}")
+        return self._context.command_line(command, *place, *_options(self._args))
 
 
 def _options(args: argparse.Namespace) -> Iterator[str]:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 from decimal import Decimal
+from functools import partial
 
 from ..agent import events
 from ..agent.loop import Loop
 from ..calls.chat import drained
 from ..calls.fallback import answering_with_fallback
-from ..errors import CallError, ExitStatus, UsageError
+from ..errors import CallError, UsageError
 from ..text import one_line
+from ..values import Text
 from . import loop as loop_options
 from . import options, tooling
 from .chat import shared_fields
-from .kept import Kept, resume_command
+from .kept import Kept
 from .talk import Talk
 
 TYPE_CHECKING = False
@@ -22,10 +24,8 @@ if TYPE_CHECKING:
     import argparse
     from typing import Any
 
-    from ..agent.events import Event
+    from ..agent.loop import AnyEvent
     from ..agent.run import Run
-    from ..agent.tools import Tool
-    from ..calls.client import Client
     from ..cli.context import Context
     from ..cli.output import Output
     from ..store.thread import Thread
@@ -40,19 +40,20 @@ class Shown:
         self._output = output
         self._held = ""
 
-    def take(self, event: Event) -> None:
+    def take(self, event: AnyEvent) -> None:
         """Show an event, or hold it until it is known to be final."""
         output = self._output
-        if isinstance(event, events.StreamDelta):
-            if output.to_terminal:
-                output.text(event.text)
-            else:
-                self._held = event.so_far
+        if type(event) is Text and not output.to_terminal:
+            self._held += event.text
+        elif not isinstance(event, events.Event):
+            output.on_event(event)
         elif isinstance(event, events.StreamEnd):
             if output.to_terminal:
                 output.end_text()
-            elif not event.final:
-                self._release()
+            elif not event.final:  # text before a call is not the answer
+                held, self._held = self._held.rstrip(), ""
+                if held:
+                    output.remark(held)
         elif isinstance(event, events.ToolCalled):
             arguments = json.dumps(event.arguments, ensure_ascii=False, separators=(",", ":"))
             output.note("tool", f"{one_line(event.tool, 64)} {one_line(arguments, 400)}")
@@ -64,12 +65,6 @@ class Shown:
                 output.say(event.errors)
         elif isinstance(event, events.AssistantMessage):
             self.finish()
-
-    def _release(self) -> None:
-        """Text before a call is not the answer: it goes to stderr."""
-        if self._held.strip():
-            self._output.remark(self._held.rstrip())
-        self._held = ""
 
     def finish(self) -> None:
         """What was held is the answer, or as much of it as there is."""
@@ -99,84 +94,53 @@ def run(
         return None
     client = context.client(args, output)
     found = tooling.find_tools(args, tooling.environ_of_tools(context, client))
-    kept = Kept(args, context, output, thread, memory=talk is not None)
+    kept = Kept(args, context, output, thread, body, memory=talk is not None)
     if args.resume and content is None and not kept.messages:
         raise UsageError(f"{args.thread} has no conversation to continue")
     consent, shown = tooling.Consent(args, context, output), Shown(output)
     with tooling.serving(args, context, client, found) as (tools, end_group):
         consent.warn(tools)
-        loop = _loop(args, output, client, body, kept, tools, command, families)
-        loop.approve = consent
+        loop = Loop(
+            client,
+            body,
+            kept.messages,
+            tools,
+            command=command,
+            max_steps=args.max_steps,
+            limit=None if args.max_cost is None else Decimal(repr(args.max_cost)),
+            approve=consent,
+            save=kept.save,
+            stop=lambda: client.clock.left() <= 0,
+            tool_timeout=args.tool_timeout,
+            tool_output=args.tool_output,
+            clean=output.without_key,
+            answering=partial(answering_with_fallback, choice=args.fallback, families=families),
+        )
         if talk is not None:
             return Talk(context, output, loop, kept, shown).run(*talk, resume=args.resume)
         loop.limits.end = end_group
-        try:
-            drained(loop.run(content), shown.take)
-        except CallError as error:
-            _tell_resume(args, context, kept, loop.value, body["model"], command)
-            with options.showing(loop.value):
-                shown.finish()
-            raise options.hinted(error, client, loop.value.model or "", named) from None
-    return _finished(args, context, output, consent, kept, loop.value, body["model"], command)
+        value = _run(loop, content, output, kept, shown, named)
+    consent.check(value)
+    return value
 
 
-def _loop(
-    args: argparse.Namespace,
-    output: Output,
-    client: Client,
-    body: dict[str, Any],
-    kept: Kept,
-    tools: list[Tool],
-    command: str,
-    families: tuple[str, ...],
-) -> Loop:
-    return Loop(
-        client,
-        body,
-        kept.messages,
-        tools,
-        command=command,
-        max_steps=args.max_steps,
-        limit=None if args.max_cost is None else Decimal(repr(args.max_cost)),
-        save=lambda _: kept.save(body["model"]),
-        stop=lambda: client.clock.left() <= 0,
-        tool_timeout=args.tool_timeout,
-        tool_output=args.tool_output,
-        clean=output.without_key,
-        answering=lambda client, body, command: answering_with_fallback(
-            client, body, args.fallback, families=families, command=command
-        ),
-    )
-
-
-def _tell_resume(args: argparse.Namespace, context: Context, kept: Kept, value: Run, model: str, command: str) -> None:
-    """Let the last line of stderr be the command that goes on with an unfinished run."""
-    if kept.path is not None:
-        value.resume = resume_command(args, context, kept.path, model, command)
-
-
-def _finished(
-    args: argparse.Namespace,
-    context: Context,
-    output: Output,
-    consent: tooling.Consent,
-    kept: Kept,
-    value: Run,
-    model: str,
-    command: str,
-) -> Run:
-    """The end of a run that no error has ended: calls are handed back, or it has come to its end."""
+def _run(loop: Loop, content: Any, output: Output, kept: Kept, shown: Shown, named: str | None) -> Run:
+    """One run; one that can go on is told with the command for it."""
+    try:
+        drained(loop.run(content), shown.take)
+    except CallError as error:
+        loop.value.resume = kept.resume_command(loop.command)
+        with options.showing(loop.value):
+            shown.finish()
+        raise options.hinted(error, loop.client, loop.value.model or "", named) from None
+    value = loop.value
     if value.tool_calls:
-        _tell_resume(args, context, kept, value, model, command)
+        value.resume = kept.resume_command(loop.command)
     else:
         kept.end()
     with options.showing(value):
         for call in value.tool_calls:
             output.line(json.dumps(call))
-    if consent.refused:
-        message = f"{consent.refused} call(s) were refused, since nobody could be asked"
-        hint = "--allow GLOB lets them run"
-        raise CallError(message, code="refused_calls", status=ExitStatus.REFUSED, hint=hint, partial=value)
     return value
 
 
@@ -189,13 +153,12 @@ def _show_request(
     content: Any,
 ) -> None:
     """The first request, without the tools of servers, which are not started for it."""
-    tools = [tool.definition() for tool in tooling.find_tools(args, context.environ)]
-    messages = Kept(args, context, output, thread, memory=True).messages
+    body |= {"messages": Kept(args, context, output, thread, body, memory=True).messages}
     if content is not None:
-        messages.append({"role": "user", "content": content})
+        body["messages"].append({"role": "user", "content": content})
+    if tools := tooling.find_tools(args, context.environ):
+        body["tools"] = [tool.definition() for tool in tools]
     if loop_options.is_wanted(args):
         unknown = "; the tools of servers are not known" if args.mcp else ""
         output.note("dry-run", f"no tool and no server is started{unknown}")
-    output.request(
-        context.dialect(args, output).chat(body | {"messages": messages} | ({"tools": tools} if tools else {}))
-    )
+    output.request(context.dialect(args, output).chat(body))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 
 from ..agent.run import sum_of_costs
 from ..calls.chat import drained
 from ..errors import CallError, ExitStatus, Interrupted, OutputError
+from ..store import thread as threads
 from ..text import one_line
 from ..values import Cost, Report
 
@@ -133,7 +133,7 @@ class Talk:
 
     def _save(self) -> None:
         try:
-            self._kept.save(self._loop.body["model"])
+            self._kept.save()
         except CallError as error:
             self._output.tell(error)
 
@@ -163,11 +163,7 @@ class Talk:
         self._output.say(f"the model is {one_line(self._loop.body['model'], 80)}")
 
     def _do_system(self, rest: str) -> None:
-        messages = self._loop.messages
-        if messages and messages[0]["role"] == "system":
-            messages.pop(0)
-        if rest:
-            messages.insert(0, {"role": "system", "content": rest})
+        threads.set_system(self._loop.messages, rest)
         self._save()
 
     def _do_attach(self, rest: str) -> None:
@@ -183,16 +179,12 @@ class Talk:
             self._output.say("no tools; give some with --tool or --mcp")
 
     def _do_save(self, rest: str) -> None:
-        from ..store import files
-
-        if not rest:
-            self._output.say("/save FILE")
-            return
         path = os.path.expanduser(rest)
-        if os.path.lexists(path):
-            raise OutputError(f"{path} already exists")
-        document = {"model": self._loop.body["model"], "messages": self._loop.messages}
-        files.replace(path, (json.dumps(document, indent=1) + "\n").encode("ascii"))
+        if not rest or os.path.lexists(path):
+            raise OutputError(f"{path} already exists" if rest else "/save FILE")
+        copy = threads.Thread(path)
+        copy.messages = self._loop.messages
+        copy.save(self._loop.body["model"])
         self._output.say(f"saved {path}")
 
     def _do_cost(self, _rest: str) -> None:

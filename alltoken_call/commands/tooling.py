@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from ..agent.process import Process
+    from ..agent.run import Run
     from ..agent.tools import Tool, ToolCall
     from ..calls.client import Client
     from ..cli.context import Context
@@ -77,7 +78,7 @@ class Consent:
         self._all = args.approve
         self._context = context
         self._output = output
-        self.refused = 0  # calls that were refused since nobody could be asked
+        self._refused = 0  # calls that were refused since nobody could be asked
 
     def warn(self, tools: list[Tool]) -> None:
         """If nobody can be asked, say before anything is sent which --allow would let calls run."""
@@ -102,7 +103,7 @@ class Consent:
         if self._passes(tool):
             return True
         if not self._context.can_ask():
-            self.refused += 1
+            self._refused += 1
             return "nobody could be asked whether this call may run"
         import json
 
@@ -113,3 +114,10 @@ class Consent:
         if answer.lower() in ("y", "yes", "a", "always"):
             return True
         return "the user does not allow this call" if answer.lower() in ("", "n", "no") else f"the user says: {answer}"
+
+    def check(self, value: Run) -> None:
+        """Raise `CallError` if calls of a run that has come to its end were refused since nobody could be asked."""
+        if self._refused:
+            message = f"{self._refused} call(s) were refused, since nobody could be asked"
+            hint = "--allow GLOB lets them run"
+            raise CallError(message, code="refused_calls", status=ExitStatus.REFUSED, hint=hint, partial=value)

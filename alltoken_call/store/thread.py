@@ -53,12 +53,6 @@ class Thread:
         model = value.get("model") if isinstance(value, dict) else None
         self.model = model if isinstance(model, str) and model.strip() else None
 
-    def set_system(self, text: str) -> None:
-        """Make `text` the system message, in the place of an old one."""
-        if self.messages and self.messages[0]["role"] == "system":
-            self.messages.pop(0)
-        self.messages.insert(0, {"role": "system", "content": text})
-
     def save(self, model: str) -> None:
         """Rewrite the file; a new one keeps `model`. Raises `OutputError`."""
         value: Any = self.messages
@@ -70,6 +64,14 @@ class Thread:
     def remove(self) -> None:
         """Remove the file: the conversation has come to its end."""
         files.discard(self.path)
+
+
+def set_system(messages: list[dict[str, Any]], text: str) -> None:
+    """Make `text` the system message of a conversation, which is changed; an empty one takes it away."""
+    if messages and messages[0]["role"] == "system":
+        messages.pop(0)
+    if text:
+        messages.insert(0, {"role": "system", "content": text})
 
 
 @contextlib.contextmanager
