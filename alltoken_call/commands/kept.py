@@ -88,33 +88,21 @@ class Kept:
 
 def _options(args: argparse.Namespace) -> Iterator[str]:
     """The options of a run as it was started; `--name=value`, since a value may look like an option."""
-    given: dict[str, Any] = vars(args)
-    repeated = ("tool", "mcp", "allow")
-    once = ("gateway", "tools", "max_cost", "temperature", "max_tokens", "max_wait", "timeout")
-    usual = {**DEFAULTS, "fallback": "auto"}
-    for name in repeated:
-        yield from (f"--{name}={value}" for value in given[name])
-    for name in (*once, *usual):
-        value = given.get(name)
-        if value is not None and value != usual.get(name):
-            text = ",".join(value) if isinstance(value, list) else repr(value) if isinstance(value, float) else value
-            yield f"--{name.replace('_', '-')}={text}"
-    for name in ("approve", "no_stream", "json"):
-        if given[name]:
-            yield f"--{name.replace('_', '-')}"
-    if given.get("thinking") is not None:
-        yield f"--thinking={given['thinking'] or ''}"
-    for key, value in given["param"]:
-        import json
-
-        yield f"--param={key}={value if isinstance(value, str) and not _is_json(value) else json.dumps(value)}"
-
-
-def _is_json(text: str) -> bool:
     import json
 
-    try:
-        json.loads(text)
-    except (ValueError, RecursionError):
-        return False
-    return True
+    usual: dict[str, Any] = {**DEFAULTS, "fallback": "auto"}
+    repeated = ("tool", "mcp", "allow")
+    once = ("tools", "gateway", "max_cost", "temperature", "max_tokens", "max_wait", "timeout")
+    given: dict[str, Any] = vars(args)  # search has fewer
+    for name in (*repeated, *once, *usual, "approve", "no_stream", "json"):
+        value = given.get(name)
+        option = f"--{name.replace('_', '-')}"
+        if value is True:
+            yield option
+        elif name in repeated:
+            yield from (f"{option}={one}" for one in value or ())
+        elif value is not None and value is not False and value != usual.get(name):
+            yield f"{option}={','.join(value) if isinstance(value, list) else value}"
+    if given.get("thinking") is not None:
+        yield f"--thinking={args.thinking or ''}"
+    yield from (f"--param={key}={json.dumps(value)}" for key, value in args.param)
