@@ -1,4 +1,4 @@
-"""Remote text made fit to be shown: inert on a terminal, one line, without the key."""
+"""Remote text made fit to be shown: inert on a terminal, one line, cut, without the key."""
 
 from __future__ import annotations
 
@@ -30,6 +30,17 @@ def one_line(text: str, limit: int = 1000) -> str:
     """A remote text as part of a line of ours: without line breaks with which it could pose as another line."""
     text = " ".join(text.split())
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def shortened(text: str, limit: int, missing: int = 0) -> str:
+    """A text of at most so many characters: two thirds of its head, a third of its tail, and how many bytes were left
+    out between them. `missing` bytes were left out there before."""
+    if len(text) <= limit and not missing:
+        return text
+    head = text[: limit - limit // 3]
+    tail = text[max(len(text) - limit // 3, len(head)) :]
+    left_out = missing + len(text[len(head) : len(text) - len(tail)].encode("utf-8", "replace"))
+    return f"{head}\n[… {left_out} bytes left out …]\n{tail}"
 
 
 def redacted(text: str, *secrets: str) -> str:

@@ -1,6 +1,6 @@
-"""Processes in groups of their own: what a tool starts ends with it, and nothing waits for it longer than is allowed.
+"""Processes in groups of their own: what one starts ends with it, and nothing waits for it longer than is allowed.
 
-A child gets a session of its own, so that it has no terminal and can be ended with all that it has started.
+A flood is drained; what is kept of it is bounded, its head and its tail.
 """
 
 from __future__ import annotations
@@ -8,58 +8,230 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import select
+import selectors
 import signal
 import subprocess
+from subprocess import PIPE
 
 from ..net.clock import Clock
-from .pipes import Ends, Pipes
+from ..text import shortened
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-    from types import FrameType
-    from typing import Any
-
-    Process = subprocess.Popen[bytes]
+    from typing import IO, Any
 
 GRACE = 2.0  # seconds between TERM and KILL
 WAKE = 0.1  # seconds after which a loop looks around although nothing has happened
-STEP = 0.005  # seconds between the first two looks at a process that is to end
+STEP = 0.01  # seconds between two looks at processes that are to end
+CHUNK = 1 << 16  # bytes, a pipe's usual capacity
+LEFTOVERS = 32  # reads of what is still in the pipes of a process that has ended
 ERRORS = 2000  # characters of stderr that are kept, from its end
 SHORTEST_SECRET = 6  # characters; shorter ones would match ordinary text
+
+
+class Ends:
+    """The first and the last bytes of a stream of any length."""
+
+    def __init__(self, first: int, last: int) -> None:
+        self._first = first
+        self._last = last
+        self._head = bytearray()
+        self._tail = bytearray()
+        self._left_out = 0  # bytes between the two
+
+    def add(self, data: bytes) -> None:
+        """What has arrived."""
+        room = self._first - len(self._head)
+        self._head += data[:room]
+        self._tail += data[room:]
+        over = max(len(self._tail) - self._last, 0)
+        self._left_out += over
+        del self._tail[:over]
+
+    def last(self, characters: int) -> str:
+        """The stream's end."""
+        return self._tail.decode("utf-8", "replace").strip("\r\n")[-characters:]
+
+    def cut(self, characters: int) -> str:
+        """The stream without line breaks at its end, shortened to so many characters.
+
+        `first` and `last` must have been 4 bytes for each character of its two thirds and its third.
+        """
+        text = (self._head + self._tail).decode("utf-8", "surrogateescape")  # a byte that is not UTF-8 counts as one
+        short = shortened(text.rstrip("\r\n"), characters, self._left_out)
+        return short.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+class Process(subprocess.Popen[bytes]):
+    """A program in a session of its own: it has no terminal, and can be ended with all that it has started.
+
+    `turn` serves its three pipes, so that one which does not read does not stop us from reading. `output` gets what it
+    writes to stdout, as it comes. `hung_up`: it has closed its stdin or its stdout.
+    """
+
+    stdin: IO[bytes]
+    stdout: IO[bytes]
+    stderr: IO[bytes]
+
+    def __init__(
+        self, argv: Sequence[str], environ: Mapping[str, str], cwd: str | None, output: Callable[[bytes], None]
+    ) -> None:
+        """Start it. Raises `OSError`."""
+        try:
+            super().__init__(
+                argv, bufsize=0, stdin=PIPE, stdout=PIPE, stderr=PIPE, env=environ, cwd=cwd, start_new_session=True
+            )
+        except (ValueError, IndexError) as error:  # a NUL in a word, a lone surrogate; no words
+            raise OSError(errno.EINVAL, str(error)) from None
+        self.hung_up = False
+        self._errors = Ends(0, 4 * ERRORS)
+        self._outbox = bytearray()  # what it has not taken yet
+        self._last = False  # nothing more comes behind that
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self.stdout, selectors.EVENT_READ, output)
+        self._selector.register(self.stderr, selectors.EVENT_READ, self._errors.add)
+        for stream in (self.stdin, self.stdout, self.stderr):
+            os.set_blocking(stream.fileno(), False)
+
+    def write(self, data: bytes, *, last: bool = False) -> None:
+        """Give it `data` when it reads; after the `last`, its stdin is closed."""
+        self._outbox += data
+        self._last = last
+        with contextlib.suppress(KeyError, ValueError):  # it is registered; it is closed
+            self._selector.register(self.stdin, selectors.EVENT_WRITE)
+
+    def turn(self, wait: float) -> int:
+        """Wait for at most so many seconds until something can be read or written, and do so; bytes that were read."""
+        if not self._selector.get_map():  # its pipes end before it does
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.wait(wait)
+            return 0
+        count = 0
+        for key, _ in self._selector.select(wait):
+            if key.fileobj is self.stdin:
+                self._send()
+            elif data := os.read(key.fd, CHUNK):
+                count += len(data)
+                key.data(data)
+            else:
+                self._selector.unregister(key.fileobj)
+                self.hung_up = self.hung_up or key.fileobj is self.stdout
+        return count
+
+    def _send(self) -> None:
+        try:
+            del self._outbox[: os.write(self.stdin.fileno(), self._outbox[:CHUNK])]
+        except BlockingIOError:
+            return
+        except OSError:  # it has closed its stdin, which it may
+            self._outbox.clear()
+            self.hung_up = self._last = True
+        if self._last and not self._outbox:
+            self.close_stdin()
+        elif not self._outbox:
+            self._selector.unregister(self.stdin)
+
+    def close_stdin(self) -> None:
+        """Tell it that nothing more comes. Idempotent."""
+        with contextlib.suppress(KeyError, ValueError):  # it is not registered; it is closed
+            self._selector.unregister(self.stdin)
+        self.stdin.close()
+
+    def drain(self) -> None:
+        """Read what is in the pipes, without waiting."""
+        for _ in range(LEFTOVERS):
+            if not self.turn(0.0):
+                break
+
+    def end_of_stderr(self) -> str:
+        """The end of its stderr so far."""
+        self.drain()
+        return self._errors.last(ERRORS)
+
+    def close(self) -> None:
+        """Give the pipes up. Idempotent."""
+        self.close_stdin()
+        self._selector.close()
+        self.stdout.close()
+        self.stderr.close()
+
+    def signal_group(self, signum: int) -> bool:
+        """Send a signal to all of its group; False if there is none any more."""
+        try:
+            os.killpg(self.pid, signum)
+        except (ProcessLookupError, PermissionError):  # macOS: a group of zombies
+            return False
+        return True
+
+    def alive(self) -> bool:
+        """Whether anything of its group runs; what has ended and waits for a slow init process does not (proc(5))."""
+        runs = self.poll() is None
+        there = self.signal_group(0)
+        if runs or not there or not os.path.exists("/proc/self/stat"):
+            return there
+        for number in filter(str.isdigit, os.listdir("/proc")):
+            with contextlib.suppress(OSError), open(f"/proc/{number}/stat", "rb") as file:
+                state, _, group = file.read().rpartition(b")")[2].split()[:3]
+                if int(group) == self.pid and state not in b"ZX":
+                    return True
+        return False
+
+
+def end_groups(*groups: Process, servers: Sequence[Process] = ()) -> None:
+    """End processes with their groups, side by side: TERM, 2 s, KILL. Idempotent.
+
+    The stdin of `servers` is closed 2 s before that (MCP 2025-11-25, basic/lifecycle, Shutdown).
+    """
+    everyone = [*groups, *servers]
+
+    def grace() -> None:
+        clock = Clock(max_wait=GRACE)
+        while any(process.alive() for process in everyone) and clock.left() > 0:
+            for process in everyone:
+                process.drain()
+            clock.sleep(STEP)
+
+    try:
+        for server in servers:
+            server.close_stdin()
+        for group in groups:
+            group.signal_group(signal.SIGTERM)
+        grace()
+        for server in servers:
+            server.signal_group(signal.SIGTERM)
+        for group in groups:
+            group.signal_group(signal.SIGKILL)
+        grace()
+    finally:
+        for process in everyone:
+            process.signal_group(signal.SIGKILL)
+        grace()  # longer only in the kernel's hands
+        for process in everyone:
+            process.drain()
+            process.close()
 
 
 class Outcome:
     """How a program ended.
 
-    `output` is its stdout without line breaks at the end, `errors` the end of its stderr. `status` is the exit status,
-    negative for a signal, and None if it was ended from here: because of the timeout, or since `stop` said so.
-    `cut(characters)` is the output cut to fewer characters.
+    `status` is its exit status, negative for a signal; None if it was ended from here, because of the timeout
+    (`timed_out`) or since `stop` said so. `output` is its stdout without line breaks at the end, `cut(characters)` the
+    same cut to fewer characters, `errors` the end of its stderr.
     """
 
     def __init__(
-        self,
-        output: str,
-        errors: str,
-        status: int | None,
-        *,
-        timed_out: bool,
-        stopped: bool,
-        seconds: float,
-        cut: Callable[[int], str],
+        self, output: str, cut: Callable[[int], str], errors: str, status: int | None, *, timed_out: bool
     ) -> None:
-        self.cut = cut
         self.output = output
+        self.cut = cut
         self.errors = errors
         self.status = status
         self.timed_out = timed_out
-        self.stopped = stopped
-        self.seconds = seconds
 
 
 def run(
-    argv: list[str],
+    argv: Sequence[str],
     data: bytes,
     *,
     environ: Mapping[str, str],
@@ -67,93 +239,42 @@ def run(
     limit: int,
     stop: Callable[[], bool] = lambda: False,
     cwd: str | None = None,
-    clock: Clock | None = None,
     end: Callable[[Process], None] | None = None,
 ) -> Outcome:
     """Run a program to its end, with `data` on its stdin; of its output, `limit` characters are kept.
 
     After `timeout` seconds, or when `stop` says so, its group is ended. What it has started is ended with it, also if
-    it ends by itself. If an exception passes (a signal's), `end` ends the group: `end_group`, unless given. Raises
-    `OSError` if the program cannot be run.
+    it ends by itself. If an exception passes (a signal's), `end` ends the group, if it is given. Raises `OSError` if
+    the program cannot be run.
     """
-    clock = clock or Clock()
-    begun = clock.monotonic()
-    output, errors = Ends(4 * (limit - limit // 3), 4 * (limit // 3)), Ends(0, 4 * ERRORS)
-    child: Pipes | None = None
-    timed_out = stopped = False
+    output = Ends(4 * (limit - limit // 3), 4 * (limit // 3))
+    clock = Clock(max_wait=timeout)
+    process: Process | None = None
     try:
         with signals_held():
-            child = spawn(argv, environ, cwd, output.add, errors.add)
-        process = child.process
-        child.write(data, last=True)
-        while process.poll() is None and not (timed_out or stopped):
-            left = max(0.0, min(begun + timeout - clock.monotonic(), WAKE))
-            if child.open:
-                child.turn(left)
-            else:
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(left)
-            stopped = stop()
-            timed_out = not stopped and clock.monotonic() - begun >= timeout
+            process = Process(argv, environ, cwd, output.add)
+        process.write(data, last=True)
+        while process.poll() is None and clock.left() > 0 and not stop():
+            process.turn(min(clock.left(), WAKE))
+        timed_out = clock.left() <= 0
         status = process.poll()  # it may have ended at the last moment
-        end_group(process)
-        child.drain()
+        end_groups(process)
     except BaseException:
-        if child is not None:
-            (end or end_group)(child.process)
+        if process is not None:
+            (end or end_groups)(process)
         raise
-    finally:
-        if child is not None:
-            child.close()
-    ended = status is not None
-    return Outcome(
-        output.cut(limit),
-        errors.last(ERRORS),
-        status,
-        timed_out=timed_out and not ended,
-        stopped=stopped and not ended,
-        seconds=clock.monotonic() - begun,
-        cut=output.cut,
-    )
-
-
-def spawn(
-    argv: Sequence[str],
-    environ: Mapping[str, str],
-    cwd: str | None,
-    output: Callable[[bytes], None],
-    errors: Callable[[bytes], None],
-) -> Pipes:
-    """Start a program in a session of its own; what it writes goes to `output` and `errors`. Raises `OSError`."""
-    try:
-        process = subprocess.Popen(  # noqa: S603  # no shell; the user has named it
-            list(argv),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            bufsize=0,
-            env=dict(environ),
-            cwd=cwd,
-            start_new_session=True,
-        )
-    except (ValueError, IndexError) as error:  # a NUL in a word, a lone surrogate; no words
-        raise OSError(errno.EINVAL, str(error)) from None
-    return Pipes(process, output, errors)
+    return Outcome(output.cut(limit), output.cut, process.end_of_stderr(), status, timed_out=timed_out and status is None)
 
 
 @contextlib.contextmanager
 def signals_held() -> Iterator[None]:
     """Let signals wait until the block's end: one that came while a process is being started would leave it behind."""
     arrived: list[int] = []
-
-    def hold(signum: int, _frame: FrameType | None) -> None:
-        arrived.append(signum)
-
     previous: dict[int, Any] = {}
     with contextlib.suppress(ValueError):  # only the main thread has signals
         for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             if callable(signal.getsignal(name)):
-                previous[name] = signal.signal(name, hold)
+                previous[name] = signal.signal(name, lambda signum, _: arrived.append(signum))
     try:
         yield
     finally:
@@ -161,63 +282,6 @@ def signals_held() -> Iterator[None]:
             signal.signal(signum, handler)
     for signum in arrived:
         signal.raise_signal(signum)
-
-
-def end_group(process: Process) -> None:
-    """End a process and all of its group: TERM, up to 2 s, KILL. Idempotent."""
-    end_groups([process])
-
-
-def end_groups(processes: Sequence[Process]) -> None:
-    """End several groups side by side."""
-    try:
-        for process in processes:
-            signal_group(process, signal.SIGTERM)
-        waited(lambda: not any(map(alive, processes)), GRACE)
-    finally:
-        for process in processes:
-            signal_group(process, signal.SIGKILL)
-        waited(lambda: not any(map(alive, processes)), GRACE)  # longer only in the kernel's hands
-
-
-def alive(process: Process) -> bool:
-    """Whether anything of a process's group is left that runs."""
-    return process.poll() is None or (signal_group(process, 0) and not _reaped_later(process.pid))
-
-
-def _reaped_later(group: int) -> bool:
-    """Whether all that is left of a group has ended, and waits for an init process that is slow (Linux, proc(5))."""
-    try:
-        numbers = [name for name in os.listdir("/proc") if name.isdigit()]
-    except OSError:
-        return False
-    for number in numbers:
-        with contextlib.suppress(OSError), open(f"/proc/{number}/stat", "rb") as file:
-            state, _, its_group = file.read().rpartition(b")")[2].split()[:3]
-            if int(its_group) == group and state not in b"ZX":
-                return False
-    return bool(numbers)
-
-
-def signal_group(process: Process, signum: int) -> bool:
-    """Send a signal to a process's group; False if there is none any more."""
-    try:
-        os.killpg(process.pid, signum)
-    except (ProcessLookupError, PermissionError):  # macOS: a group of zombies
-        return False
-    return True
-
-
-def waited(done: Callable[[], bool], seconds: float) -> bool:
-    """Wait until `done`, at most so many seconds; whether it is."""
-    step = STEP
-    while not done():
-        if seconds <= 0:
-            return False
-        select.select([], [], [], step)
-        seconds -= step
-        step = min(2 * step, 10 * STEP)
-    return True
 
 
 def without_secrets(environ: Mapping[str, str], secrets: Iterable[str]) -> dict[str, str]:

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     Entry = tuple[str, list[str], dict[str, str], str | None]  # name, argv, env, cwd
 
 LONGEST_NAME = 64  # characters of a tool's name that models take
-LARGEST_FILE = 1 << 20  # bytes
 
 _RUNNER = re.compile(
     r"(python|pypy|pip|pipx|uv|uvx|node|npm|npx|pnpm|pnpx|yarn|bun|bunx|deno|ruby|php|java|go|dotnet|poetry|hatch|conda"
@@ -73,39 +72,39 @@ def read_config(path: str, environ: Mapping[str, str]) -> list[Entry]:
     """The servers that a file lists, as coding agents have it: name, argv, env and cwd of each. Raises `UsageError`."""
     try:
         with open(path, "rb") as file:
-            data = file.read(LARGEST_FILE + 1)
-        document = parse_json(data) if len(data) <= LARGEST_FILE else None
+            document = as_object(parse_json(file.read()))
     except OSError as error:
         raise UsageError(f"--mcp {path}: {error.strerror}") from None
     except ValueError as error:
         raise UsageError(f"--mcp {path} is not JSON: {error}") from None
-    document = as_object(document)
-    listed = document.get("mcpServers", document.get("servers"))
-    if not isinstance(listed, dict) or not listed:
+    listed = as_object(document.get("mcpServers", document.get("servers")))
+    if not listed:
         raise UsageError(f'--mcp {path} lists no servers: it needs an object "mcpServers"')
-    return [_entry(name, value, f"--mcp {path}: the server {name!r}", environ) for name, value in listed.items()]
+    return [
+        _entry(name, as_object(value), f"--mcp {path}: the server {name!r}", environ) for name, value in listed.items()
+    ]
 
 
-def _entry(name: str, value: Any, where: str, environ: Mapping[str, str]) -> Entry:
-    value = as_object(value)
-    kind = value.get("type", "stdio")
-    if kind != "stdio" or ("url" in value and "command" not in value):
+def _entry(name: str, value: Mapping[str, Any], where: str, environ: Mapping[str, str]) -> Entry:
+    if value.get("type", "stdio") != "stdio" or ("url" in value and "command" not in value):
         raise UsageError(f"{where} is not one that is started here (type stdio)")
-    command, args, env, cwd = value.get("command"), value.get("args", []), value.get("env") or {}, value.get("cwd")
-    if not isinstance(command, str) or not command:
-        raise UsageError(f'{where} has no "command"')
-    if not isinstance(args, list) or not all(isinstance(word, str) for word in args):
-        raise UsageError(f'{where}: "args" is not a list of strings')
-    if not isinstance(env, dict) or not all(isinstance(word, str) for word in env.values()):
-        raise UsageError(f'{where}: "env" is not an object of strings')
-    if cwd is not None and not isinstance(cwd, str):
-        raise UsageError(f'{where}: "cwd" is not a string')
+    command, args, env, cwd = (
+        value.get("command"),
+        value.get("args", []),
+        value.get("env") or {},
+        value.get("cwd") or "",
+    )
+    lists = isinstance(args, list) and isinstance(env, dict)
+    if not lists or not command or not all(isinstance(word, str) for word in [command, *args, *env.values(), cwd]):
+        raise UsageError(
+            f'{where} needs a "command", and may have "args", "env" and "cwd": strings, args a list, env an object'
+        )
 
     def expanded(text: str) -> str:
         return _VARIABLE.sub(lambda match: _value(match[1], where, environ), text)
 
     own = {key: expanded(word) for key, word in env.items()}
-    return name, [expanded(word) for word in [command, *args]], own, expanded(cwd) if cwd else None
+    return name, [expanded(word) for word in [command, *args]], own, expanded(cwd) or None
 
 
 def _value(inside: str, where: str, environ: Mapping[str, str]) -> str:

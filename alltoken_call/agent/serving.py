@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from .process import Process
     from .tools import Tool
 
-START = 60.0  # seconds in which a server has to be up
-
 
 class Serving:
     """The servers that `specifications` name: command lines, or .json files that list some.
@@ -45,37 +43,37 @@ class Serving:
         if not self._specifications or self._servers:
             return tools
         from . import mcp
+        from .servers import tool_name
         from .tools import Remote
 
-        servers = [server for text in self._specifications for server in self._named(text)]
-        self._servers = servers
+        self._servers = servers = [server for text in self._specifications for server in self._named(text)]
         weakref.finalize(self, mcp.close_all, servers)  # nobody has to call `close`
         found = dict(tools)
         try:
             for server in servers:
-                server.start(max(0.1, min(START, left())))
+                server.start(max(0.1, min(mcp.START, left())))
                 for definition in server.tools:
-                    name = mcp.tool_name(server.name, definition["name"], set(found))
+                    name = tool_name(server.name, definition["name"], set(found))
                     found[name] = Remote(name, server, definition)
         except BaseException as error:
             self.close()
-            if isinstance(error, mcp.ServerError) and self._stop():
+            if not isinstance(error, mcp.ServerError):
+                raise
+            if self._stop():
                 raise CallError("cancelled", code="cancelled", status=ExitStatus.INTERRUPTED) from None
-            if isinstance(error, mcp.ServerError):
-                raise UsageError(f"the server {server.name}: {error}") from None
-            raise
+            raise UsageError(f"the server {server.name}: {error}") from None
         return found
 
     def _named(self, text: str) -> list[Server]:
         import shlex
 
-        from . import mcp
+        from .mcp import Server
+        from .servers import limited_environ, read_config, server_name
 
         if text.endswith(".json"):
-            listed = mcp.read_config(text, self._environ)
             return [
-                mcp.Server(name, argv, environ=mcp.limited_environ(self._seen, own), cwd=cwd, stop=self._stop)
-                for name, argv, own, cwd in listed
+                Server(name, argv, environ=limited_environ(self._seen, own), cwd=cwd, stop=self._stop)
+                for name, argv, own, cwd in read_config(text, self._environ)
             ]
         try:
             words = shlex.split(text)
@@ -83,19 +81,12 @@ class Serving:
             words = []
         if not words:
             raise UsageError(f"mcp: {text!r} is not a command line")
-        return [mcp.Server(mcp.server_name(words), words, environ=self._seen, stop=self._stop)]
+        return [Server(server_name(words), words, environ=self._seen, stop=self._stop)]
 
-    def end_with(self, group: Process) -> None:
-        """End the servers, and a tool's processes side by side with them."""
-        from . import mcp
+    def close(self, *groups: Process) -> None:
+        """End the servers, and a tool's processes side by side with them. Idempotent."""
+        if self._servers or groups:
+            from .mcp import close_all
 
-        servers, self._servers = self._servers, []
-        mcp.close_all(servers, [group])
-
-    def close(self) -> None:
-        """End the servers. Idempotent."""
-        servers, self._servers = self._servers, []
-        if servers:
-            from . import mcp
-
-            mcp.close_all(servers)
+            close_all(self._servers, groups)
+            self._servers = []

@@ -7,6 +7,7 @@ import os
 import re
 
 from ..errors import UsageError
+from ..text import shortened
 from ..wire import as_object, object_of, parse_json
 
 TYPE_CHECKING = False
@@ -166,7 +167,7 @@ class Program(Tool):
             )
         except OSError as error:
             return f"error: cannot run {self._argv[0]}: {error.strerror}", False
-        if ended.timed_out or ended.stopped:
+        if ended.status is None:
             why = f"ended after {limits.seconds:g} s" if ended.timed_out else "interrupted"
             return _failure(f"error: {why}; it may have taken effect", ended, limits), False
         if ended.status:
@@ -179,15 +180,6 @@ def _failure(what: str, ended: Outcome, limits: Limits) -> str:
     """What failed, the end of stderr, stdout: together as long as a result may be."""
     told = "\n".join(filter(None, [what, ended.errors[-limits.characters // 2 :]]))
     return "\n".join(filter(None, [told, ended.cut(max(limits.characters - len(told), 0))]))
-
-
-def shortened(text: str, limit: int) -> str:
-    """A result of at most so many characters: two thirds of its head, a third of its tail."""
-    if len(text) <= limit:
-        return text
-    head, tail = text[: limit - limit // 3], text[len(text) - limit // 3 :]
-    left_out = len(text[len(head) : len(text) - len(tail)].encode("utf-8", "replace"))
-    return f"{head}\n[… {left_out} bytes left out …]\n{tail}"
 
 
 class Remote(Tool):

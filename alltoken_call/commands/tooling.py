@@ -65,7 +65,7 @@ def serving(
         message = "the time of --max-wait is over, and the servers are not up"
         raise CallError(message, code="max_wait", status=ExitStatus.NETWORK) from None
     try:
-        yield list(tools.values()), servers.end_with if args.mcp else None
+        yield list(tools.values()), servers.close if args.mcp else None
     finally:
         servers.close()
 

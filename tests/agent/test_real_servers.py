@@ -12,7 +12,6 @@ import tempfile
 import unittest
 
 from alltoken_call.agent import mcp
-from alltoken_call.agent.process import alive
 
 FOLDER = os.environ.get("ALLTOKEN_TEST_SERVERS", "")
 NODE = "node_modules/@modelcontextprotocol"
@@ -41,8 +40,8 @@ class RealServers(unittest.TestCase):
         server = mcp.Server("real", [program, *words[1:]], environ={"PATH": path})
         server.start()
         assert server._wire is not None
-        child = server._wire.pipes.process
-        self.addCleanup(lambda: self.assertFalse(alive(child)))
+        child = server._wire
+        self.addCleanup(lambda: self.assertFalse(child.alive()))
         self.addCleanup(server.close)
         return server
 
@@ -74,7 +73,7 @@ class RealServers(unittest.TestCase):
 
         def refusing(method, params, until):
             if method == "initialize":
-                raise mcp._Refused({"code": -32022, "message": "unsupported"})
+                return {"error": {"code": -32022, "message": "unsupported"}}
             return request(method, params, until)
 
         other._request = refusing
