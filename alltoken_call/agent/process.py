@@ -31,11 +31,11 @@ SHORTEST_SECRET = 6  # characters; shorter ones would match ordinary text
 
 
 class Ends:
-    """The first and the last bytes of a stream of any length."""
+    """The beginning and the end of a stream of any length: so much that `cut` can show `characters` of it."""
 
-    def __init__(self, first: int, last: int) -> None:
-        self._first = first
-        self._last = last
+    def __init__(self, characters: int) -> None:
+        self._first = 4 * (characters - characters // 3)  # bytes: UTF-8 has up to 4 for a character
+        self._last = 4 * (characters // 3)
         self._head = bytearray()
         self._tail = bytearray()
         self._left_out = 0  # bytes between the two
@@ -49,15 +49,8 @@ class Ends:
         self._left_out += over
         del self._tail[:over]
 
-    def last(self, characters: int) -> str:
-        """The stream's end."""
-        return self._tail.decode("utf-8", "replace").strip("\r\n")[-characters:]
-
     def cut(self, characters: int) -> str:
-        """The stream without line breaks at its end, shortened to so many characters.
-
-        `first` and `last` must have been 4 bytes for each character of its two thirds and its third.
-        """
+        """The stream without line breaks at its end, shortened to so many characters."""
         text = (self._head + self._tail).decode("utf-8", "surrogateescape")  # a byte that is not UTF-8 counts as one
         short = shortened(text.rstrip("\r\n"), characters, self._left_out)
         return short.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
@@ -85,12 +78,12 @@ class Process(subprocess.Popen[bytes]):
         except (ValueError, IndexError) as error:  # a NUL in a word, a lone surrogate; no words
             raise OSError(errno.EINVAL, str(error)) from None
         self.hung_up = False
-        self._errors = Ends(0, 4 * ERRORS)
+        self._stderr = bytearray()  # its end
         self._outbox = bytearray()  # what it has not taken yet
         self._last = False  # nothing more comes behind that
         self._selector = selectors.DefaultSelector()
         self._selector.register(self.stdout, selectors.EVENT_READ, output)
-        self._selector.register(self.stderr, selectors.EVENT_READ, self._errors.add)
+        self._selector.register(self.stderr, selectors.EVENT_READ, self._keep)
         for stream in (self.stdin, self.stdout, self.stderr):
             os.set_blocking(stream.fileno(), False)
 
@@ -144,10 +137,14 @@ class Process(subprocess.Popen[bytes]):
             if not self.turn(0.0):
                 break
 
+    def _keep(self, data: bytes) -> None:
+        self._stderr += data
+        del self._stderr[: -4 * ERRORS]
+
     def end_of_stderr(self) -> str:
         """The end of its stderr so far."""
         self.drain()
-        return self._errors.last(ERRORS)
+        return self._stderr.decode("utf-8", "replace").strip("\r\n")[-ERRORS:]
 
     def close(self) -> None:
         """Give the pipes up. Idempotent."""
@@ -198,10 +195,8 @@ def end_groups(*groups: Process, servers: Sequence[Process] = ()) -> None:
         for group in groups:
             group.signal_group(signal.SIGTERM)
         grace()
-        for server in servers:
-            server.signal_group(signal.SIGTERM)
-        for group in groups:
-            group.signal_group(signal.SIGKILL)
+        for process in everyone:
+            process.signal_group(signal.SIGKILL if process in groups else signal.SIGTERM)
         grace()
     finally:
         for process in everyone:
@@ -212,42 +207,24 @@ def end_groups(*groups: Process, servers: Sequence[Process] = ()) -> None:
             process.close()
 
 
-class Outcome:
-    """How a program ended.
-
-    `status` is its exit status, negative for a signal; None if it was ended from here, because of the timeout
-    (`timed_out`) or since `stop` said so. `output` is its stdout without line breaks at the end, `cut(characters)` the
-    same cut to fewer characters, `errors` the end of its stderr.
-    """
-
-    def __init__(
-        self, output: str, cut: Callable[[int], str], errors: str, status: int | None, *, timed_out: bool
-    ) -> None:
-        self.output = output
-        self.cut = cut
-        self.errors = errors
-        self.status = status
-        self.timed_out = timed_out
-
-
 def run(
     argv: Sequence[str],
     data: bytes,
+    output: Ends,
     *,
     environ: Mapping[str, str],
     timeout: float,
-    limit: int,
     stop: Callable[[], bool] = lambda: False,
     cwd: str | None = None,
     end: Callable[[Process], None] | None = None,
-) -> Outcome:
-    """Run a program to its end, with `data` on its stdin; of its output, `limit` characters are kept.
+) -> tuple[int | None, str]:
+    """Run a program to its end, with `data` on its stdin and its stdout in `output`, which is changed; its exit status
+    and the end of its stderr.
 
-    After `timeout` seconds, or when `stop` says so, its group is ended. What it has started is ended with it, also if
-    it ends by itself. If an exception passes (a signal's), `end` ends the group, if it is given. Raises `OSError` if
-    the program cannot be run.
+    The status is negative for a signal, and None if the program was ended from here: after `timeout` seconds, or since
+    `stop` said so. What it has started is ended with it, also if it ends by itself. If an exception passes (a
+    signal's), `end` ends the group, if it is given. Raises `OSError` if the program cannot be run.
     """
-    output = Ends(4 * (limit - limit // 3), 4 * (limit // 3))
     clock = Clock(max_wait=timeout)
     process: Process | None = None
     try:
@@ -256,14 +233,13 @@ def run(
         process.write(data, last=True)
         while process.poll() is None and clock.left() > 0 and not stop():
             process.turn(min(clock.left(), WAKE))
-        timed_out = clock.left() <= 0
         status = process.poll()  # it may have ended at the last moment
         end_groups(process)
     except BaseException:
         if process is not None:
             (end or end_groups)(process)
         raise
-    return Outcome(output.cut(limit), output.cut, process.end_of_stderr(), status, timed_out=timed_out and status is None)
+    return status, process.end_of_stderr()
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from .mcp import Server
-    from .process import Outcome, Process
+    from .process import Process
 
 NAME = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 NAME_RULE = "letters, digits, _ and -, at most 64"
@@ -153,33 +153,30 @@ class Program(Tool):
         """Run it once; a status that is not 0 is told, with the end of its stderr."""
         from . import process
 
-        data = json.dumps(arguments).encode()
+        output = process.Ends(limits.characters)
         try:
-            ended = process.run(
+            status, errors = process.run(
                 self._argv,
-                data,
+                json.dumps(arguments).encode(),
+                output,
                 environ=self._environ,
                 timeout=limits.seconds,
-                limit=limits.characters,
                 stop=limits.stop,
                 cwd=self._cwd,
                 end=limits.end,
             )
         except OSError as error:
             return f"error: cannot run {self._argv[0]}: {error.strerror}", False
-        if ended.status is None:
-            why = f"ended after {limits.seconds:g} s" if ended.timed_out else "interrupted"
-            return _failure(f"error: {why}; it may have taken effect", ended, limits), False
-        if ended.status:
-            return _failure(f"error: exit status {ended.status}", ended, limits), False
-        self.errors = ended.errors
-        return ended.output, True
-
-
-def _failure(what: str, ended: Outcome, limits: Limits) -> str:
-    """What failed, the end of stderr, stdout: together as long as a result may be."""
-    told = "\n".join(filter(None, [what, ended.errors[-limits.characters // 2 :]]))
-    return "\n".join(filter(None, [told, ended.cut(max(limits.characters - len(told), 0))]))
+        if status == 0:
+            self.errors = errors
+            return output.cut(limits.characters), True
+        if status is None:
+            why = "interrupted" if limits.stop() else f"ended after {limits.seconds:g} s"
+            what = f"error: {why}; it may have taken effect"
+        else:
+            what = f"error: exit status {status}"
+        told = "\n".join(filter(None, [what, errors[-limits.characters // 2 :]]))
+        return "\n".join(filter(None, [told, output.cut(max(limits.characters - len(told), 0))])), False
 
 
 class Remote(Tool):

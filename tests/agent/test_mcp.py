@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import textwrap
@@ -343,10 +344,8 @@ class BadServers(Case):
                     print(len(text) > 4_000_000, [line.split()[1] for line in file if line.startswith("VmHWM")][0])
             """
             with self.subTest(name, **arguments):
-                ended = process.run(
-                    [*PYTHON, "-c", textwrap.dedent(script), self.marker], b"", environ={}, timeout=60.0, limit=1000
-                )
-                whole, peak = ended.output.split()
+                words = [*PYTHON, "-c", textwrap.dedent(script), self.marker]
+                whole, peak = subprocess.check_output(words, env={}, timeout=60.0, text=True).split()
                 self.assertEqual(whole, str(name != "noise"))
                 self.assertLess(int(peak), 60 << 10)
 
