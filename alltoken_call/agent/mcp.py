@@ -3,35 +3,42 @@
 The protocol has two eras. `initialize` of 2025-11-25 comes first, since all servers answer it; a server that answers
 it with an error is of the era of 2026-07-28, which has no handshake: each request says in `_meta` who asks.
 (Specification 2025-11-25, basic/lifecycle; 2026-07-28, basic/versioning and server/discover.)
+
+Beneath is JSON-RPC, a message a line, whatever else a server writes. Memory is bounded: a line may have 16 MiB, as
+bytes and as text, and of stderr the end is kept.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
+import subprocess
 
 from .. import __version__
 from ..net.clock import Clock
-from ..wire import as_object, objects_in
-from .process import end_groups, signals_held
-from .rpc import METHOD_NOT_FOUND, Wire
+from ..wire import as_object, objects_in, parse_json
+from .process import WAKE, Process, end_groups, signals_held
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from typing import Any
-
-    from .process import Process
 
 LEGACY = ("2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05")
 MODERN = "2026-07-28"
-START = 60.0  # seconds in which a server has to be up
-MOST_TOOLS = 10_000  # of a server: more are a fault
 CLIENT = {"name": "alltoken-call", "version": __version__}
 META = {
     "io.modelcontextprotocol/protocolVersion": MODERN,
     "io.modelcontextprotocol/clientInfo": CLIENT,
     "io.modelcontextprotocol/clientCapabilities": {},
 }
+START = 60.0  # seconds in which a server has to be up
+METHOD_NOT_FOUND = -32601  # JSON-RPC 2.0 §5.1
+LONGEST_LINE = 16 << 20  # bytes
+LARGEST_TEXT = 14 << 20  # bytes in memory of a line with wide characters: there are two of it while it is parsed
+LAST_BREATH = 0.2  # seconds from the end of a process's pipes to its own
+TOO_LONG = b'{"id": null, "error": {"message": "a line of more than 16 MiB was dropped; it may have taken effect"}}'
 
 
 class ServerError(Exception):
@@ -42,13 +49,7 @@ class Server:
     """An MCP server, run as a child. `tools` are its tools: dicts with name, description and parameters."""
 
     def __init__(
-        self,
-        name: str,
-        argv: list[str],
-        *,
-        environ: Mapping[str, str],
-        cwd: str | None = None,
-        stop: Callable[[], bool] = lambda: False,
+        self, name: str, argv: list[str], environ: Mapping[str, str], cwd: str | None, stop: Callable[[], bool]
     ) -> None:
         self.name = name
         self.tools: list[dict[str, Any]] = []
@@ -62,6 +63,8 @@ class Server:
     def start(self, timeout: float = START) -> None:
         """Start the server and list its tools. Raises `ServerError`; a signal that passes leaves it to `close`."""
         clock = Clock(max_wait=timeout)
+        if not self._starts:
+            raise ServerError(f"is dead: it {self._wire.fate if self._wire else 'was not started'}")
         self._starts -= 1
         try:
             self._connect(clock)
@@ -77,12 +80,15 @@ class Server:
         """
         clock = Clock(max_wait=timeout)
         try:
-            self._revive(clock)
+            if self._wire is not None:
+                list(self._wire.messages(0.0))  # late answers
+            if self._wire is None or self._wire.fate:
+                self.start(clock.left())
             answer = self._request("tools/call", {"name": name, "arguments": arguments}, clock)
         except ServerError as error:
             return f"error: the server {self.name} {error}", False
-        if "error" in answer:
-            return f"error: {_refusal(answer)}", False
+        if refused := _refusal(answer):
+            return f"error: {refused}", False
         result = as_object(answer.get("result"))
         kind = result.get("resultType", "complete")
         if kind != "complete":  # "input_required": it wants the user to be asked
@@ -112,48 +118,36 @@ class Server:
             raise ServerError(f"cannot be run: {program}: {error.strerror}") from None
         hello = {"protocolVersion": LEGACY[0], "capabilities": {}, "clientInfo": CLIENT}
         answer = self._request("initialize", hello, clock)
-        if "error" not in answer:
-            version = as_object(answer.get("result")).get("protocolVersion")
-            if version not in LEGACY:
-                raise ServerError(f"speaks another version of MCP: {version}")
+        refused = _refusal(answer)
+        if refused:
+            self._meta = {"_meta": META}
+            answer = self._request("server/discover", {}, clock)
+        else:
             self._wire.send(method="notifications/initialized")
-            return
-        self._meta = {"_meta": META}
-        found = self._request("server/discover", {}, clock)
-        versions = as_object(found.get("result")).get("supportedVersions")
-        if not isinstance(versions, list) or MODERN not in versions:
-            told = _refusal(found) if "error" in found else f"it speaks {versions}"
-            raise ServerError(f"refused the connection: {_refusal(answer)}; {told}")
+        result = as_object(answer.get("result"))
+        spoken = result.get("supportedVersions", [result.get("protocolVersion")])
+        if not isinstance(spoken, list) or not any(version in spoken for version in ([MODERN] if refused else LEGACY)):
+            told = _refusal(answer) or f"it speaks {spoken}"
+            raise ServerError(f"has no version of MCP in common with this client: {refused}; {told}")
 
     def _list(self, clock: Clock) -> list[dict[str, Any]]:
         """The tools of all pages."""
         found: list[dict[str, Any]] = []
         seen: set[str] = set()
         page: dict[str, Any] = {}
-        while max(len(found), len(seen)) <= MOST_TOOLS:
+        while True:
             answer = self._request("tools/list", page, clock)
-            if "error" in answer:
-                if as_object(answer["error"]).get("code") == METHOD_NOT_FOUND:  # it has resources or prompts alone
-                    return found
-                raise ServerError(f"does not list its tools: {_refusal(answer)}")
+            if as_object(answer.get("error")).get("code") == METHOD_NOT_FOUND:  # it has resources or prompts alone
+                return found
+            if refused := _refusal(answer):
+                raise ServerError(f"does not list its tools: {refused}")
             result = as_object(answer.get("result"))
-            found += [_definition(tool) for tool in objects_in(result.get("tools")) if _named(tool)]
+            found += _definitions(result)
             cursor = result.get("nextCursor")
             if not isinstance(cursor, str) or cursor in seen:
                 return found
             seen.add(cursor)
             page = {"cursor": cursor}
-        raise ServerError(f"lists more than {MOST_TOOLS:,} tools or pages of them")
-
-    def _revive(self, clock: Clock) -> None:
-        """Start a server again that is found dead. Raises `ServerError` if it must not or cannot be."""
-        wire = self._wire
-        if wire is not None:
-            list(wire.messages(0.0))  # late answers
-        if wire is None or wire.fate:
-            if self._starts <= 0:
-                raise ServerError(f"is dead: it {wire.fate if wire else 'was not started'}")
-            self.start(clock.left())
 
     def _request(self, method: str, params: Mapping[str, Any], clock: Clock) -> dict[str, Any]:
         """The answer to a request, with a result or an error. Raises `ServerError`."""
@@ -188,24 +182,114 @@ def close_all(servers: Iterable[Server], groups: Iterable[Process] = ()) -> None
     end_groups(*groups, servers=[wire for server in servers for wire in server.ending()])
 
 
-def _named(tool: Mapping[str, Any]) -> bool:
-    return isinstance(tool.get("name"), str) and bool(tool["name"])
+class Wire(Process):
+    """A server's process, which is talked to. `fate` is empty, or says how it has ended, with the end of its stderr."""
+
+    def __init__(self, argv: list[str], environ: Mapping[str, str], cwd: str | None) -> None:
+        self.fate = ""
+        self._line: bytearray | None = bytearray()  # what has come of a line; None: it is too long
+        self._lines: list[bytearray] = []  # whole ones
+        super().__init__(argv, environ, cwd, self._arrived)
+
+    def send(self, **message: Any) -> None:
+        """Give it a message when it reads."""
+        self.write(json.dumps({"jsonrpc": "2.0", **message}).encode() + b"\n")
+
+    def messages(self, wait: float) -> Iterator[dict[str, Any]]:
+        """The answers and notifications that come within `wait` seconds, at most 0.1; its requests are answered.
+
+        A line that is too long is an error without an id.
+        """
+        over = self.hung_up or self.poll() is not None
+        if over:
+            self.drain()
+        else:
+            self.turn(min(wait, WAKE))
+        while self._lines:
+            for message in _parsed(self._lines.pop(0)):
+                if "method" not in message or "id" not in message:
+                    yield message
+                elif message["method"] == "ping":
+                    self.send(id=message["id"], result={})
+                else:
+                    error = {"code": METHOD_NOT_FOUND, "message": "this client does not offer that"}
+                    self.send(id=message["id"], error=error)
+        if over and not self.fate:
+            self._bury()
+
+    def close(self) -> None:
+        """Give the pipes up."""
+        self.fate = self.fate or "was closed"
+        super().close()
+
+    def _arrived(self, data: bytes) -> None:
+        """Split what has come into lines."""
+        if self.stdin.closed:  # nobody waits for it any more
+            return
+        for number, part in enumerate(data.split(b"\n")):
+            if number:
+                self._lines += [self._line] if self._line else []
+                self._line = bytearray()
+            if self._line is not None:
+                self._line += part
+                if len(self._line) > LONGEST_LINE:
+                    self._line = None
+                    self._lines.append(bytearray(TOO_LONG))
+
+    def _bury(self) -> None:
+        """Say how it has ended, and end its group with it."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.wait(LAST_BREATH)
+        status = self.poll()
+        self.close_stdin()
+        end_groups(self)
+        if status is None:
+            how = "closed its stdin or stdout"
+        else:
+            how = f"was ended by signal {-status}" if status < 0 else f"ended with exit status {status}"
+        self.fate = f"{how}: {self.end_of_stderr()}".removesuffix(": ")
 
 
-def _definition(tool: Mapping[str, Any]) -> dict[str, Any]:
-    """A tool as models are told of it; some refuse a schema without `properties`."""
-    schema = tool.get("inputSchema")
-    schema = schema if isinstance(schema, dict) else {"type": "object"}
-    return {
-        "name": tool["name"],
-        "description": str(tool.get("description") or tool.get("title") or ""),
-        "parameters": schema if "properties" in schema else {**schema, "properties": {}},
-    }
+def _parsed(line: bytearray) -> list[dict[str, Any]]:
+    """The messages in a line, mostly one (2025-03-26 has batches); none if it is junk."""
+    text = _narrow(line)
+    line.clear()  # there is no room for it and for the parsed text
+    try:
+        value = parse_json(text)
+    except ValueError:
+        return []
+    return objects_in(value if isinstance(value, list) else [value])
+
+
+def _narrow(line: bytearray) -> str:
+    """A line's text. One wide character makes all of a text 2 or 4 times as wide in memory; if it would be too large,
+    such characters become "?", and their escapes are shown as they are. The line is changed."""
+    characters = len(line.translate(None, bytes(range(0x80, 0xC0))))
+    for width, first, escape in ((4, 0xF0, rb"\\u[dD]"), (2, 0xC4, rb"\\u")):
+        if characters * width > LARGEST_TEXT:
+            line[:] = line.translate(bytes(ord("?") if byte >= first else byte for byte in range(256)))
+            for found in re.finditer(escape, line):
+                line[found.start()] = ord("/")  # JSON, also where a backslash comes before it
+    return line.decode("utf-8", "ignore")
+
+
+def _definitions(result: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A page's tools as models are told of them; some models refuse a schema without `properties`."""
+    return [
+        {
+            "name": tool["name"],
+            "description": str(tool.get("description") or tool.get("title") or ""),
+            "parameters": {"type": "object", "properties": {}, **as_object(tool.get("inputSchema"))},
+        }
+        for tool in objects_in(result.get("tools"))
+        if isinstance(tool.get("name"), str) and tool["name"]
+    ]
 
 
 def _refusal(answer: Mapping[str, Any]) -> str:
-    error = as_object(answer["error"])
-    return str(error.get("message") or f"error {error.get('code')}")
+    """The message of an error; empty for a result."""
+    error = as_object(answer.get("error"))
+    return str(error.get("message") or f"error {error.get('code')}") if "error" in answer else ""
 
 
 def _text(result: Mapping[str, Any]) -> str:
@@ -213,12 +297,10 @@ def _text(result: Mapping[str, Any]) -> str:
     items = objects_in(result.get("content"))
     if not items and "structuredContent" in result:
         return json.dumps(result["structuredContent"], ensure_ascii=False)
-    return "\n".join(map(_item, items))
-
-
-def _item(item: Mapping[str, Any]) -> str:
-    kind = item.get("type")
-    if kind == "resource" and isinstance(item.get("resource"), dict):
-        item = item["resource"]
-    text = item.get("uri") if kind == "resource_link" else item.get("text")
-    return text if isinstance(text, str) else f"[{item.get('mimeType') or kind}, not shown]"
+    texts = []
+    for item in items:
+        kind = item.get("type")
+        whole = {**item, **as_object(item.get("resource"))}  # an embedded one
+        text = whole.get("uri" if kind == "resource_link" else "text")
+        texts.append(text if isinstance(text, str) else f"[{whole.get('mimeType') or kind}, not shown]")
+    return "\n".join(texts)

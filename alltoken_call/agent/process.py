@@ -78,58 +78,56 @@ class Process(subprocess.Popen[bytes]):
         except (ValueError, IndexError) as error:  # a NUL in a word, a lone surrogate; no words
             raise OSError(errno.EINVAL, str(error)) from None
         self.hung_up = False
+        self._readers = {self.stdout.fileno(): output, self.stderr.fileno(): self._keep}  # of what has not ended
         self._stderr = bytearray()  # its end
         self._outbox = bytearray()  # what it has not taken yet
-        self._last = False  # nothing more comes behind that
-        self._selector = selectors.DefaultSelector()
-        self._selector.register(self.stdout, selectors.EVENT_READ, output)
-        self._selector.register(self.stderr, selectors.EVENT_READ, self._keep)
+        self._last = False  # its stdin is to be closed behind that
         for stream in (self.stdin, self.stdout, self.stderr):
             os.set_blocking(stream.fileno(), False)
 
     def write(self, data: bytes, *, last: bool = False) -> None:
         """Give it `data` when it reads; after the `last`, its stdin is closed."""
-        self._outbox += data
-        self._last = last
-        with contextlib.suppress(KeyError, ValueError):  # it is registered; it is closed
-            self._selector.register(self.stdin, selectors.EVENT_WRITE)
+        if not self.stdin.closed:
+            self._outbox += data
+            self._last = last
 
     def turn(self, wait: float) -> int:
         """Wait for at most so many seconds until something can be read or written, and do so; bytes that were read."""
-        if not self._selector.get_map():  # its pipes end before it does
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self.wait(wait)
-            return 0
         count = 0
-        for key, _ in self._selector.select(wait):
-            if key.fileobj is self.stdin:
-                self._send()
-            elif data := os.read(key.fd, CHUNK):
-                count += len(data)
-                key.data(data)
-            else:
-                self._selector.unregister(key.fileobj)
-                self.hung_up = self.hung_up or key.fileobj is self.stdout
+        with selectors.PollSelector() as selector:
+            for number in self._readers:
+                selector.register(number, selectors.EVENT_READ)
+            if self._outbox or self._last:
+                selector.register(self.stdin, selectors.EVENT_WRITE)
+            if not selector.get_map():  # its pipes end before it does
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self.wait(wait)
+                return 0
+            for key, _ in selector.select(wait):
+                if key.fd not in self._readers:
+                    self._send()
+                elif data := os.read(key.fd, CHUNK):
+                    count += len(data)
+                    self._readers[key.fd](data)
+                else:
+                    del self._readers[key.fd]
+                    self.hung_up = self.hung_up or key.fd == self.stdout.fileno()
         return count
 
     def _send(self) -> None:
         try:
             del self._outbox[: os.write(self.stdin.fileno(), self._outbox[:CHUNK])]
-        except BlockingIOError:
-            return
-        except OSError:  # it has closed its stdin, which it may
+        except BrokenPipeError:  # it has closed its stdin, which it may
+            self.hung_up = True
             self._outbox.clear()
-            self.hung_up = self._last = True
         if self._last and not self._outbox:
             self.close_stdin()
-        elif not self._outbox:
-            self._selector.unregister(self.stdin)
 
     def close_stdin(self) -> None:
         """Tell it that nothing more comes. Idempotent."""
-        with contextlib.suppress(KeyError, ValueError):  # it is not registered; it is closed
-            self._selector.unregister(self.stdin)
         self.stdin.close()
+        self._outbox.clear()
+        self._last = False
 
     def drain(self) -> None:
         """Read what is in the pipes, without waiting."""
@@ -149,7 +147,7 @@ class Process(subprocess.Popen[bytes]):
     def close(self) -> None:
         """Give the pipes up. Idempotent."""
         self.close_stdin()
-        self._selector.close()
+        self._readers.clear()
         self.stdout.close()
         self.stderr.close()
 

@@ -72,7 +72,7 @@ class Serving:
 
         if text.endswith(".json"):
             return [
-                Server(name, argv, environ=limited_environ(self._seen, own), cwd=cwd, stop=self._stop)
+                Server(name, argv, limited_environ(self._seen, own), cwd, self._stop)
                 for name, argv, own, cwd in read_config(text, self._environ)
             ]
         try:
@@ -81,7 +81,7 @@ class Serving:
             words = []
         if not words:
             raise UsageError(f"mcp: {text!r} is not a command line")
-        return [Server(server_name(words), words, environ=self._seen, stop=self._stop)]
+        return [Server(server_name(words), words, self._seen, None, self._stop)]
 
     def close(self, *groups: Process) -> None:
         """End the servers, and a tool's processes side by side with them. Idempotent."""

@@ -37,7 +37,7 @@ class RealServers(unittest.TestCase):
             words = (words[0], os.path.join(FOLDER, words[1]), *words[2:])
         if not os.path.exists(program) or (words[0] == "node" and not os.path.exists(words[1])):
             self.skipTest(f"{words[0]} is not installed in {FOLDER}")
-        server = mcp.Server("real", [program, *words[1:]], environ={"PATH": path})
+        server = mcp.Server("real", [program, *words[1:]], {"PATH": path}, None, lambda: False)
         server.start()
         assert server._wire is not None
         child = server._wire
@@ -67,7 +67,7 @@ class RealServers(unittest.TestCase):
     def test_the_new_era_without_a_handshake(self):
         """A server of both eras, seen as one that refuses `initialize`."""
         server = self.start("new/bin/mcp-server-time", "--local-timezone=UTC")
-        other = mcp.Server("real", server._command[0], environ=server._command[1])
+        other = mcp.Server("real", *server._command, lambda: False)
         self.addCleanup(other.close)
         request = other._request
 
