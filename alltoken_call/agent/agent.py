@@ -19,7 +19,7 @@ from . import events, process, settings
 from .functions import check_plain, from_function
 from .keeping import Keeping
 from .loop import Loop
-from .serving import Serving
+from .servers import Serving
 from .state import State
 from .tools import Tool
 

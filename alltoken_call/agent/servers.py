@@ -1,38 +1,113 @@
-"""Which MCP servers there are: how they and their tools are called, the files that list them, what they may see."""
+"""The MCP servers of an agent: which there are, what they and their tools are called, what they may see.
+
+They are started before the agent's first request, and end with it.
+"""
 
 from __future__ import annotations
 
 import re
+import weakref
 
-from ..errors import UsageError
+from ..errors import CallError, ExitStatus, UsageError
 from ..wire import as_object, parse_json
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from typing import Any
+
+    from .mcp import Server
+    from .process import Process
+    from .tools import Tool
 
     Entry = tuple[str, list[str], dict[str, str], str | None]  # name, argv, env, cwd
 
 LONGEST_NAME = 64  # characters of a tool's name that models take
 
-_RUNNER = re.compile(
+_RUNNER = (
     r"(python|pypy|pip|pipx|uv|uvx|node|npm|npx|pnpm|pnpx|yarn|bun|bunx|deno|ruby|php|java|go|dotnet|poetry|hatch|conda"
     r"|docker|podman|env|sudo|sh|bash|zsh|cmd|tsx|ts-node)[0-9.]*(\.exe)?"
 )
 _PART_OF_RUNNER = {"run", "x", "dlx", "exec", "tool", "compose"}
 _WITH_VALUE = {"--from", "--with", "--python", "--directory", "--project", "--package", "-p", "--env-file"}
 _WITH_VALUE |= {"-c", "-e", "--env", "-v", "--volume", "--mount", "--name", "--network"}
-_VERSION = re.compile(r"(?<=.)([@=<>~!\[:;]|\s).*", re.DOTALL)
-_ENDING = re.compile(r"(?<=.)\.(py|pyz|js|mjs|cjs|ts|mts|sh|rb|php|jar|exe)$")
-_PREFIX = re.compile(r"^(mcp[-_]server[-_]|server[-_])(?=.)")
-
-_VARIABLE = re.compile(r"\$\{([^}]*)\}")
-_NAME = re.compile(r"(?:env:)?([A-Za-z_][A-Za-z0-9_]*)(?::-(.*))?", re.DOTALL)
+_PREFIX = r"(?:(?:mcp[-_])?server[-_])?"
+_ENDING = r"(?:\.(?:py|pyz|js|mjs|cjs|ts|mts|sh|rb|php|jar|exe))?"
+_VERSION = r"(?:[@=<>~!\[:;\s].*)?"
+_VARIABLE = r"\$\{(?:(?:env:)?([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?|[^}]*)\}"
 
 _SEEN = {"HOME", "LOGNAME", "PATH", "SHELL", "TERM", "USER", "LANG", "TMPDIR", "TZ"}
 _SEEN |= {"SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"}
-_PROXIES = {"http_proxy", "https_proxy", "all_proxy", "no_proxy"}
+_SEEN |= {"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "all_proxy", "no_proxy"}
+
+
+class Serving:
+    """The servers that are `named`: command lines, or .json files that list some.
+
+    `environ` is what the files' variables come from, `seen` what a server may see of it. `stop` tells whether to give
+    up now.
+    """
+
+    def __init__(
+        self, named: Iterable[str], environ: Mapping[str, str], seen: Mapping[str, str], stop: Callable[[], bool]
+    ) -> None:
+        self._named = list(named)
+        self._environ = environ
+        self._seen = seen
+        self._stop = stop
+        self._servers: list[Server] = []
+
+    def start(self, tools: dict[str, Tool], left: Callable[[], float]) -> dict[str, Tool]:
+        """Start what is not up yet, within the seconds that are `left`; `tools` with those of the servers.
+
+        Raises `UsageError`, and `CallError` if it is stopped; then none is up.
+        """
+        if not self._named or self._servers:
+            return tools
+        from . import mcp
+        from .tools import Remote
+
+        self._servers = servers = [server for text in self._named for server in self._made(text)]
+        weakref.finalize(self, mcp.close_all, servers)  # nobody has to call `close`
+        found = dict(tools)
+        try:
+            for server in servers:
+                server.start(max(0.1, min(mcp.START, left())))
+                for definition in server.tools:
+                    name = tool_name(server.name, definition["name"], set(found))
+                    found[name] = Remote(name, server, definition)
+        except BaseException as error:
+            self.close()
+            if not isinstance(error, mcp.ServerError):
+                raise
+            if self._stop():
+                raise CallError("cancelled", code="cancelled", status=ExitStatus.INTERRUPTED) from None
+            raise UsageError(f"the server {server.name}: {error}") from None
+        return found
+
+    def _made(self, text: str) -> list[Server]:
+        import shlex
+
+        from .mcp import Server
+
+        if text.endswith(".json"):
+            return [
+                Server(name, argv, limited_environ(self._seen, own), cwd, self._stop)
+                for name, argv, own, cwd in read_config(text, self._environ)
+            ]
+        try:
+            words = shlex.split(text)
+            return [Server(server_name(words), words, self._seen, None, self._stop)]
+        except (ValueError, IndexError):  # an open quote; no words
+            raise UsageError(f"mcp: {text!r} is not a command line") from None
+
+    def close(self, *groups: Process) -> None:
+        """End the servers, and a tool's processes side by side with them. Idempotent."""
+        if self._servers or groups:
+            from .mcp import close_all
+
+            close_all(self._servers, groups)
+            self._servers = []
 
 
 def server_name(words: list[str]) -> str:
@@ -43,12 +118,12 @@ def server_name(words: list[str]) -> str:
     value = False  # of the option before
     for number, word in enumerate(words):
         base = word.rstrip("/").rpartition("/")[2]
-        runner = _RUNNER.fullmatch(base) or (number and base in _PART_OF_RUNNER)
+        runner = re.fullmatch(_RUNNER, base) or (number and base in _PART_OF_RUNNER)
         if not (value or runner or word.startswith("-") or re.match(r"[A-Za-z_]\w*=", word)):
-            plain = _VERSION.sub("", base)
-            return _PREFIX.sub("", _ENDING.sub("", plain)) or "server"
+            found = re.fullmatch(f"{_PREFIX}(.+?){_ENDING}{_VERSION}", base, re.DOTALL)
+            return found[1] if found else "server"
         value = not value and word in _WITH_VALUE
-    return words[0].rpartition("/")[2] if words else "server"
+    return words[0].rpartition("/")[2]
 
 
 def tool_name(server: str, tool: str, taken: set[str]) -> str:
@@ -80,49 +155,34 @@ def read_config(path: str, environ: Mapping[str, str]) -> list[Entry]:
     listed = as_object(document.get("mcpServers", document.get("servers")))
     if not listed:
         raise UsageError(f'--mcp {path} lists no servers: it needs an object "mcpServers"')
-    return [
-        _entry(name, as_object(value), f"--mcp {path}: the server {name!r}", environ) for name, value in listed.items()
-    ]
+    return [_entry(name, as_object(value), f"--mcp {path}: server {name!r}", environ) for name, value in listed.items()]
 
 
 def _entry(name: str, value: Mapping[str, Any], where: str, environ: Mapping[str, str]) -> Entry:
-    if value.get("type", "stdio") != "stdio" or ("url" in value and "command" not in value):
+    if value.get("type", "stdio") != "stdio":
         raise UsageError(f"{where} is not one that is started here (type stdio)")
-    command, args, env, cwd = (
-        value.get("command"),
-        value.get("args", []),
-        value.get("env") or {},
-        value.get("cwd") or "",
-    )
+    command, args = value.get("command"), value.get("args", [])
+    env, cwd = value.get("env") or {}, value.get("cwd") or ""
     lists = isinstance(args, list) and isinstance(env, dict)
     if not lists or not command or not all(isinstance(word, str) for word in [command, *args, *env.values(), cwd]):
-        raise UsageError(
-            f'{where} needs a "command", and may have "args", "env" and "cwd": strings, args a list, env an object'
-        )
+        forms = 'strings; "args" is a list of them, "env" an object'
+        raise UsageError(f'{where} needs a "command", and may have "args", "env" and "cwd": {forms}')
 
     def expanded(text: str) -> str:
-        return _VARIABLE.sub(lambda match: _value(match[1], where, environ), text)
+        return re.sub(_VARIABLE, valued, text)
+
+    def valued(variable: re.Match[str]) -> str:
+        found = environ.get(variable[1] or "")
+        if variable[2] is not None:
+            return found or variable[2]
+        if found is None:
+            raise UsageError(f"{where} needs {variable[0]}, which is not set")
+        return found
 
     own = {key: expanded(word) for key, word in env.items()}
     return name, [expanded(word) for word in [command, *args]], own, expanded(cwd) or None
 
 
-def _value(inside: str, where: str, environ: Mapping[str, str]) -> str:
-    """The value of what stands in `${…}`."""
-    found = _NAME.fullmatch(inside)
-    value = environ.get(found[1]) if found else None
-    if found and found[2] is not None:
-        return value or found[2]
-    if value is None:
-        raise UsageError(f"{where} needs ${{{inside}}}, which is not set")
-    return value
-
-
 def limited_environ(environ: Mapping[str, str], own: Mapping[str, str]) -> dict[str, str]:
     """What a server from a file sees: what a program needs in order to run, and the variables that the file gives."""
-    seen = {
-        name: value
-        for name, value in environ.items()
-        if name in _SEEN or name.lower() in _PROXIES or name.startswith("LC_")
-    }
-    return seen | dict(own)
+    return {name: environ[name] for name in environ if name in _SEEN or name.startswith("LC_")} | dict(own)

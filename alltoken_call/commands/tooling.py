@@ -50,7 +50,7 @@ def serving(
     """The tools with those of the MCP servers, which run until the block's end; and what ends a tool's processes side
     by side with the servers. Raises `UsageError` if a server does not come up."""
     from ..agent import process
-    from ..agent.serving import Serving
+    from ..agent.servers import Serving
 
     def stop() -> bool:
         return client.clock.left() <= 0
