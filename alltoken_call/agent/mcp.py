@@ -18,7 +18,7 @@ import subprocess
 from .. import __version__
 from ..net.clock import Clock
 from ..wire import as_object, objects_in, parse_json
-from .process import WAKE, Process, end_groups, signals_held
+from .process import Process, end_groups, signals_held
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ META = {
 }
 START = 60.0  # seconds in which a server has to be up
 METHOD_NOT_FOUND = -32601  # JSON-RPC 2.0 §5.1
+NOT_OFFERED = {"code": METHOD_NOT_FOUND, "message": "this client does not offer that"}
 LONGEST_LINE = 16 << 20  # bytes
 LARGEST_TEXT = 14 << 20  # bytes in memory of a line with wide characters: there are two of it while it is parsed
 LAST_BREATH = 0.2  # seconds from the end of a process's pipes to its own
@@ -93,10 +94,8 @@ class Server:
         kind = result.get("resultType", "complete")
         if kind != "complete":  # "input_required": it wants the user to be asked
             return f"error: the tool answered {kind!r}, and this client cannot give it more", False
-        text = _text(result)
-        if result.get("isError"):
-            return text or "error: the tool failed, and did not say why", False
-        return text, True
+        failed = bool(result.get("isError"))
+        return _text(result) or ("error: the tool failed, and did not say why" if failed else ""), not failed
 
     def close(self) -> None:
         """End the server. Idempotent."""
@@ -193,7 +192,7 @@ class Wire(Process):
 
     def send(self, **message: Any) -> None:
         """Give it a message when it reads."""
-        self.write(json.dumps({"jsonrpc": "2.0", **message}).encode() + b"\n")
+        self.outbox += json.dumps({"jsonrpc": "2.0", **message}).encode() + b"\n"
 
     def messages(self, wait: float) -> Iterator[dict[str, Any]]:
         """The answers and notifications that come within `wait` seconds, at most 0.1; its requests are answered.
@@ -204,16 +203,14 @@ class Wire(Process):
         if over:
             self.drain()
         else:
-            self.turn(min(wait, WAKE))
+            self.turn(wait)
         while self._lines:
             for message in _parsed(self._lines.pop(0)):
                 if "method" not in message or "id" not in message:
                     yield message
-                elif message["method"] == "ping":
-                    self.send(id=message["id"], result={})
                 else:
-                    error = {"code": METHOD_NOT_FOUND, "message": "this client does not offer that"}
-                    self.send(id=message["id"], error=error)
+                    reply = {"result": {}} if message["method"] == "ping" else {"error": NOT_OFFERED}
+                    self.send(id=message["id"], **reply)
         if over and not self.fate:
             self._bury()
 
@@ -241,12 +238,9 @@ class Wire(Process):
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.wait(LAST_BREATH)
         status = self.poll()
-        self.close_stdin()
+        self.stdin.close()
         end_groups(self)
-        if status is None:
-            how = "closed its stdin or stdout"
-        else:
-            how = f"was ended by signal {-status}" if status < 0 else f"ended with exit status {status}"
+        how = "closed its stdin or stdout" if status is None else f"ended with exit status {status}"
         self.fate = f"{how}: {self.end_of_stderr()}".removesuffix(": ")
 
 

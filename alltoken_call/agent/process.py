@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import selectors
+import select
 import signal
 import subprocess
 from subprocess import PIPE
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from typing import IO, Any
 
 GRACE = 2.0  # seconds between TERM and KILL
-WAKE = 0.1  # seconds after which a loop looks around although nothing has happened
+WAKE = 0.1  # seconds after which one looks around although nothing has happened
 STEP = 0.01  # seconds between two looks at processes that are to end
 CHUNK = 1 << 16  # bytes, a pipe's usual capacity
 LEFTOVERS = 32  # reads of what is still in the pipes of a process that has ended
@@ -35,23 +35,20 @@ class Ends:
 
     def __init__(self, characters: int) -> None:
         self._first = 4 * (characters - characters // 3)  # bytes: UTF-8 has up to 4 for a character
-        self._last = 4 * (characters // 3)
-        self._head = bytearray()
-        self._tail = bytearray()
-        self._left_out = 0  # bytes between the two
+        self._room = 4 * characters
+        self._data = bytearray()
+        self._left_out = 0  # bytes behind the first ones
 
     def add(self, data: bytes) -> None:
         """What has arrived."""
-        room = self._first - len(self._head)
-        self._head += data[:room]
-        self._tail += data[room:]
-        over = max(len(self._tail) - self._last, 0)
+        self._data += data
+        over = max(len(self._data) - self._room, 0)
+        del self._data[self._first : self._first + over]
         self._left_out += over
-        del self._tail[:over]
 
     def cut(self, characters: int) -> str:
         """The stream without line breaks at its end, shortened to so many characters."""
-        text = (self._head + self._tail).decode("utf-8", "surrogateescape")  # a byte that is not UTF-8 counts as one
+        text = self._data.decode("utf-8", "surrogateescape")  # a byte that is not UTF-8 counts as one
         short = shortened(text.rstrip("\r\n"), characters, self._left_out)
         return short.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
@@ -60,7 +57,8 @@ class Process(subprocess.Popen[bytes]):
     """A program in a session of its own: it has no terminal, and can be ended with all that it has started.
 
     `turn` serves its three pipes, so that one which does not read does not stop us from reading. `output` gets what it
-    writes to stdout, as it comes. `hung_up`: it has closed its stdin or its stdout.
+    writes to stdout, as it comes; `outbox` is what it has not taken yet of what goes to its stdin. `hung_up`: it has
+    closed its stdin or its stdout.
     """
 
     stdin: IO[bytes]
@@ -78,56 +76,40 @@ class Process(subprocess.Popen[bytes]):
         except (ValueError, IndexError) as error:  # a NUL in a word, a lone surrogate; no words
             raise OSError(errno.EINVAL, str(error)) from None
         self.hung_up = False
+        self.outbox = bytearray()
         self._readers = {self.stdout.fileno(): output, self.stderr.fileno(): self._keep}  # of what has not ended
         self._stderr = bytearray()  # its end
-        self._outbox = bytearray()  # what it has not taken yet
-        self._last = False  # its stdin is to be closed behind that
-        for stream in (self.stdin, self.stdout, self.stderr):
-            os.set_blocking(stream.fileno(), False)
-
-    def write(self, data: bytes, *, last: bool = False) -> None:
-        """Give it `data` when it reads; after the `last`, its stdin is closed."""
-        if not self.stdin.closed:
-            self._outbox += data
-            self._last = last
 
     def turn(self, wait: float) -> int:
-        """Wait for at most so many seconds until something can be read or written, and do so; bytes that were read."""
+        """Wait for so many seconds, at most 0.1, until it can be read or written, and do so; bytes that were read."""
+        wait = max(0.0, min(wait, WAKE))
+        poll = select.poll()
+        for number in self._readers:
+            poll.register(number, select.POLLIN)
+        if self.outbox and not self.stdin.closed:
+            poll.register(self.stdin, select.POLLOUT)
+        elif not self._readers:  # its pipes end before it does
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.wait(wait)
+            return 0
         count = 0
-        with selectors.PollSelector() as selector:
-            for number in self._readers:
-                selector.register(number, selectors.EVENT_READ)
-            if self._outbox or self._last:
-                selector.register(self.stdin, selectors.EVENT_WRITE)
-            if not selector.get_map():  # its pipes end before it does
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    self.wait(wait)
-                return 0
-            for key, _ in selector.select(wait):
-                if key.fd not in self._readers:
-                    self._send()
-                elif data := os.read(key.fd, CHUNK):
-                    count += len(data)
-                    self._readers[key.fd](data)
-                else:
-                    del self._readers[key.fd]
-                    self.hung_up = self.hung_up or key.fd == self.stdout.fileno()
+        for number, _ in poll.poll(1000 * wait):
+            if number not in self._readers:
+                self._send()
+            elif data := os.read(number, CHUNK):
+                count += len(data)
+                self._readers[number](data)
+            else:
+                del self._readers[number]
+                self.hung_up = self.hung_up or number == self.stdout.fileno()
         return count
 
     def _send(self) -> None:
         try:
-            del self._outbox[: os.write(self.stdin.fileno(), self._outbox[:CHUNK])]
+            del self.outbox[: os.write(self.stdin.fileno(), self.outbox[: select.PIPE_BUF])]  # so much never blocks
         except BrokenPipeError:  # it has closed its stdin, which it may
             self.hung_up = True
-            self._outbox.clear()
-        if self._last and not self._outbox:
-            self.close_stdin()
-
-    def close_stdin(self) -> None:
-        """Tell it that nothing more comes. Idempotent."""
-        self.stdin.close()
-        self._outbox.clear()
-        self._last = False
+            self.outbox.clear()
 
     def drain(self) -> None:
         """Read what is in the pipes, without waiting."""
@@ -146,7 +128,7 @@ class Process(subprocess.Popen[bytes]):
 
     def close(self) -> None:
         """Give the pipes up. Idempotent."""
-        self.close_stdin()
+        self.stdin.close()
         self._readers.clear()
         self.stdout.close()
         self.stderr.close()
@@ -189,7 +171,7 @@ def end_groups(*groups: Process, servers: Sequence[Process] = ()) -> None:
 
     try:
         for server in servers:
-            server.close_stdin()
+            server.stdin.close()
         for group in groups:
             group.signal_group(signal.SIGTERM)
         grace()
@@ -228,9 +210,11 @@ def run(
     try:
         with signals_held():
             process = Process(argv, environ, cwd, output.add)
-        process.write(data, last=True)
+        process.outbox += data
         while process.poll() is None and clock.left() > 0 and not stop():
-            process.turn(min(clock.left(), WAKE))
+            if not process.outbox:
+                process.stdin.close()
+            process.turn(clock.left())
         status = process.poll()  # it may have ended at the last moment
         end_groups(process)
     except BaseException:
