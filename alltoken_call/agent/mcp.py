@@ -126,8 +126,8 @@ class Server:
         result = as_object(answer.get("result"))
         spoken = result.get("supportedVersions", [result.get("protocolVersion")])
         if not isinstance(spoken, list) or not any(version in spoken for version in ([MODERN] if refused else LEGACY)):
-            told = _refusal(answer) or f"it speaks {spoken}"
-            raise ServerError(f"has no version of MCP in common with this client: {refused}; {told}")
+            told = "; ".join(filter(None, [refused, _refusal(answer) or f"it speaks {spoken}"]))
+            raise ServerError(f"has no version of MCP in common with this client: {told}")
 
     def _list(self, clock: Clock) -> list[dict[str, Any]]:
         """The tools of all pages."""
@@ -169,7 +169,7 @@ class Server:
         why = wire.fate or ("was interrupted" if clock.left() > 0 else "did not answer in time")
         if method == "tools/call":
             raise ServerError(f"{why}; the call may have taken effect")
-        raise ServerError(wire.fate or f"{why} ({method}): {wire.end_of_stderr()}")
+        raise ServerError(wire.fate or f"{why} ({method}): {wire.end_of_stderr()}".removesuffix(": "))
 
     def _is_answer(self, message: Mapping[str, Any]) -> bool:
         """Whether a message answers the last request: no notification, and no answer that comes too late, or twice."""

@@ -292,7 +292,7 @@ class Ends(LoopCase):
         run = self.run_with(calling("weather", "weather"), argv=("--max-wait", "0.6", "--json"), tool=tool)
         self.assertQuietly(8, run)
         self.assertEqual((run.document["error"]["code"], self.ran), ("max_wait", ["weather"]))
-        self.assertIn("may have taken effect", run.document["steps"][0]["calls"][0]["result"])
+        self.assertIn("interrupted; it may have taken effect", run.document["steps"][0]["calls"][0]["result"])
         self.assertGone(self.exists("pid"))
         messages = self.thread(self.kept()[0])
         self.assertEqual(messages[-1]["content"], "[not run]")

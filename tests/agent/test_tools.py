@@ -248,7 +248,7 @@ class Calls(LoopCase):
     def test_the_time_out_ends_the_whole_group_and_says_that_it_may_have_taken_effect(self):
         body = f"sleep 60 & echo $! >'{self.folder}/child'; echo begun; echo note >&2; wait"
         told = self.result_of(body, "--tool-timeout", "0.3")
-        self.assertIn("may have taken effect", told)
+        self.assertIn("ended after 0.3 s; it may have taken effect", told)
         self.assertTrue("begun" in told and "note" in told, told)
         self.assertGone(self.exists("child"))
 
