@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .process import Process
     from .tools import Tool
 
-    Entry = tuple[str, list[str], dict[str, str], str | None]  # name, argv, env, cwd
+    Entry = tuple[str, list[str], dict[str, str], str | None]  # name, argv, environment, cwd
 
 LONGEST_NAME = 64  # characters of a tool's name that models take
 
@@ -91,10 +91,7 @@ class Serving:
         from .mcp import Server
 
         if text.endswith(".json"):
-            return [
-                Server(name, argv, limited_environ(self._seen, own), cwd, self._stop)
-                for name, argv, own, cwd in read_config(text, self._environ)
-            ]
+            return [Server(*entry, self._stop) for entry in read_config(text, self._environ, self._seen)]
         try:
             words = shlex.split(text)
             return [Server(server_name(words), words, self._seen, None, self._stop)]
@@ -143,8 +140,9 @@ def tool_name(server: str, tool: str, taken: set[str]) -> str:
     return name
 
 
-def read_config(path: str, environ: Mapping[str, str]) -> list[Entry]:
-    """The servers that a file lists, as coding agents have it: name, argv, env and cwd of each. Raises `UsageError`."""
+def read_config(path: str, environ: Mapping[str, str], seen: Mapping[str, str]) -> list[Entry]:
+    """The servers that a file lists, as coding agents have it. Its variables come from `environ`; of `seen` a server
+    sees what a program needs in order to run, beside its own `env`. Raises `UsageError`."""
     try:
         with open(path, "rb") as file:
             document = as_object(parse_json(file.read()))
@@ -155,10 +153,13 @@ def read_config(path: str, environ: Mapping[str, str]) -> list[Entry]:
     listed = as_object(document.get("mcpServers", document.get("servers")))
     if not listed:
         raise UsageError(f'--mcp {path} lists no servers: it needs an object "mcpServers"')
-    return [_entry(name, as_object(value), f"--mcp {path}: server {name!r}", environ) for name, value in listed.items()]
+    few = {name: seen[name] for name in seen if name in _SEEN or name.startswith("LC_")}
+    return [_entry(f"--mcp {path}: server {name!r}", name, as_object(listed[name]), environ, few) for name in listed]
 
 
-def _entry(name: str, value: Mapping[str, Any], where: str, environ: Mapping[str, str]) -> Entry:
+def _entry(
+    where: str, name: str, value: Mapping[str, Any], environ: Mapping[str, str], few: Mapping[str, str]
+) -> Entry:
     if value.get("type", "stdio") != "stdio":
         raise UsageError(f"{where} is not one that is started here (type stdio)")
     command, args = value.get("command"), value.get("args", [])
@@ -168,9 +169,6 @@ def _entry(name: str, value: Mapping[str, Any], where: str, environ: Mapping[str
         forms = 'strings; "args" is a list of them, "env" an object'
         raise UsageError(f'{where} needs a "command", and may have "args", "env" and "cwd": {forms}')
 
-    def expanded(text: str) -> str:
-        return re.sub(_VARIABLE, valued, text)
-
     def valued(variable: re.Match[str]) -> str:
         found = environ.get(variable[1] or "")
         if variable[2] is not None:
@@ -179,10 +177,6 @@ def _entry(name: str, value: Mapping[str, Any], where: str, environ: Mapping[str
             raise UsageError(f"{where} needs {variable[0]}, which is not set")
         return found
 
-    own = {key: expanded(word) for key, word in env.items()}
-    return name, [expanded(word) for word in [command, *args]], own, expanded(cwd) or None
-
-
-def limited_environ(environ: Mapping[str, str], own: Mapping[str, str]) -> dict[str, str]:
-    """What a server from a file sees: what a program needs in order to run, and the variables that the file gives."""
-    return {name: environ[name] for name in environ if name in _SEEN or name.startswith("LC_")} | dict(own)
+    words = [re.sub(_VARIABLE, valued, word) for word in [command, *args, cwd]]
+    own = {key: re.sub(_VARIABLE, valued, word) for key, word in env.items()}
+    return name, words[:-1], {**few, **own}, words[-1] or None

@@ -12,6 +12,7 @@ import tempfile
 import textwrap
 import threading
 import time
+import types
 import unittest
 from unittest import mock
 
@@ -580,11 +581,11 @@ class Names(unittest.TestCase):
 
 
 class Config(Case):
-    def read(self, document):
+    def read(self, document, seen=types.MappingProxyType({})):
         path = os.path.join(self.folder, "mcp.json")
         with open(path, "w") as file:
             file.write(document if isinstance(document, str) else json.dumps(document))
-        return servers.read_config(path, {"TOKEN": "t", "EMPTY": "", "HOME": "/home/me"})
+        return servers.read_config(path, {"TOKEN": "t", "EMPTY": "", "HOME": "/home/me"}, seen)
 
     def test_a_file_of_either_form_is_read(self):
         server = {"command": "uvx", "args": ["mcp-server-time"], "env": {"A": "b"}, "cwd": "/srv"}
@@ -641,13 +642,14 @@ class Config(Case):
                 self.read(document)
         for path in (os.path.join(self.folder, "missing.json"), self.folder):
             with self.assertRaises(UsageError):
-                servers.read_config(path, {})
+                servers.read_config(path, {}, {})
 
     def test_a_server_from_a_file_sees_little_of_the_environment(self):
         allowed = "HOME LOGNAME PATH SHELL TERM USER LANG LC_ALL LC_TIME TMPDIR TZ HTTPS_PROXY https_proxy NO_PROXY"
         environ = dict.fromkeys([*allowed.split(), "SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS"], "1")
         secret = dict.fromkeys(["ALLTOKEN_API_KEY", "AWS_SECRET", "PYTHONPATH", "LD_PRELOAD", "X_PROXY"], "2")
-        found = servers.limited_environ(environ | secret, {"AWS_SECRET": "own", "TZ": "UTC"})
+        server = {"command": "x", "env": {"AWS_SECRET": "own", "TZ": "UTC"}}
+        ((_, _, found, _),) = self.read({"mcpServers": {"s": server}}, environ | secret)
         self.assertEqual(found, environ | {"AWS_SECRET": "own", "TZ": "UTC"})
 
 
