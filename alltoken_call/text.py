@@ -38,9 +38,10 @@ def shortened(text: str, limit: int, missing: int = 0) -> str:
     if len(text) <= limit and not missing:
         return text
     head = text[: limit - limit // 3]
-    tail = text[max(len(text) - limit // 3, len(head)) :]
-    left_out = missing + len(text[len(head) : len(text) - len(tail)].encode("utf-8", "replace"))
-    return f"{head}\n[… {left_out} bytes left out …]\n{tail}"
+    end = max(len(text) - limit // 3, len(head))
+    pieces = range(len(head), end, 1 << 16)  # of what may be megabytes
+    left_out = missing + sum(len(text[at : min(at + (1 << 16), end)].encode("utf-8", "replace")) for at in pieces)
+    return f"{head}\n[… {left_out} bytes left out …]\n{text[end:]}"
 
 
 def redacted(text: str, *secrets: str) -> str:

@@ -79,9 +79,8 @@ class Loop:
         self.approve = approve
         self.save = save
         self.stop = stop
-        self.clean = clean
         self._answering = answering
-        self.limits = Limits(tool_timeout, tool_output, stop)
+        self.limits = Limits(tool_timeout, tool_output, stop, clean)
         self._echoes = True  # reasoning goes back to the model
 
     def run(self, content: Any = None) -> Generator[AnyEvent, None, None]:
@@ -211,8 +210,8 @@ class Loop:
             self.save()
             text, ok = tool.call(call.arguments, self.limits)
         else:
-            text, ok = refusal or "", False
-        text, seconds = self.clean(text), clock.monotonic() - began
+            text, ok = self.limits.cut(refusal or ""), False
+        seconds = clock.monotonic() - began
         told |= {"result": text, "ok": ok, "seconds": round(seconds, 3)}
         with self.client.shield.held():
             result["content"] = text

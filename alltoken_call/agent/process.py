@@ -8,13 +8,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import select
 import signal
 import subprocess
 from subprocess import PIPE
 
 from ..net.clock import Clock
-from ..text import shortened
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,31 +26,31 @@ WAKE = 0.1  # seconds after which one looks around although nothing has happened
 STEP = 0.01  # seconds between two looks at processes that are to end
 CHUNK = 1 << 16  # bytes, a pipe's usual capacity
 LEFTOVERS = 32  # reads of what is still in the pipes of a process that has ended
-ERRORS = 2000  # characters of stderr that are kept, from its end
+ERRORS = 2000  # characters of stderr that are kept, at most, from its end
 SHORTEST_SECRET = 6  # characters; shorter ones would match ordinary text
 
 
 class Ends:
-    """The beginning and the end of a stream of any length: so much that `cut` can show `characters` of it."""
+    """The beginning and the end of a stream of any length: four bytes for each of so many `characters`, two thirds of
+    them from the beginning. `missing` bytes were left out between them."""
 
     def __init__(self, characters: int) -> None:
-        self._first = 4 * (characters - characters // 3)  # bytes: UTF-8 has up to 4 for a character
+        self._first = 4 * (characters - characters // 3)
         self._room = 4 * characters
         self._data = bytearray()
-        self._left_out = 0  # bytes behind the first ones
+        self.missing = 0
 
     def add(self, data: bytes) -> None:
         """What has arrived."""
         self._data += data
         over = max(len(self._data) - self._room, 0)
         del self._data[self._first : self._first + over]
-        self._left_out += over
+        self.missing += over
 
-    def cut(self, characters: int) -> str:
-        """The stream without line breaks at its end, shortened to so many characters."""
-        text = self._data.decode("utf-8", "surrogateescape")  # a byte that is not UTF-8 counts as one
-        short = shortened(text.rstrip("\r\n"), characters, self._left_out)
-        return short.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    @property
+    def text(self) -> str:
+        """What is left, without line breaks at its end; a byte that is not UTF-8 is a surrogate (PEP 383)."""
+        return self._data.decode("utf-8", "surrogateescape").rstrip("\r\n")
 
 
 class Process(subprocess.Popen[bytes]):
@@ -124,7 +124,8 @@ class Process(subprocess.Popen[bytes]):
     def end_of_stderr(self) -> str:
         """The end of its stderr so far."""
         self.drain()
-        return self._stderr.decode("utf-8", "replace").strip("\r\n")[-ERRORS:]
+        text = self._stderr.decode("utf-8", "replace").strip("\r\n")
+        return text if len(text) <= ERRORS else re.sub(r"^\S*\s", "", text[-ERRORS:])  # no word, perhaps a key, in part
 
     def close(self) -> None:
         """Give the pipes up. Idempotent."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -23,7 +24,9 @@ NAME_RULE = "letters, digits, _ and -, at most 64"
 RESULT_LIMIT = 30_000  # characters of a result
 LOOK = 0.05  # seconds between two looks at what may end a call
 HEAD = 1 << 16  # bytes of an executable in which its declaration is looked for
-_LINE = re.compile(r"^\W{0,40}(?:(?:rem|REM|dnl)[ \t]+)?tool:(.*?)(?:\*/|-->)?[ \t\r]*$", re.MULTILINE)
+_SIGN = r"[^\w\n]{0,40}[^\w\s][^\w\n]{0,40}|[ \t]*(?:rem|REM|dnl)[ \t]+"  # of a comment; code is indented without one
+_LINE = re.compile(rf"^(?:{_SIGN})?tool:(.*?)(?:\*/|-->)?[ \t\r]*$", re.MULTILINE)
+_SURROGATE = re.compile("[\ud800-\udfff]")  # what a text that can be sent does not have
 _PASTE = """\
 put lines like these into it, behind its comment sign:
 # tool: {"description": "what it does", "parameters": {"type": "object",
@@ -33,11 +36,11 @@ put lines like these into it, behind its comment sign:
 class ToolCall:
     """A call that the model wants made; `arguments` is None if what it sent is not an object."""
 
-    def __init__(self, id: str, name: str, arguments: dict[str, Any] | None, raw: str) -> None:
+    def __init__(self, id: str, name: str, arguments: dict[str, Any] | None, sent: str) -> None:
         self.id = id
         self.name = name
         self.arguments = arguments
-        self.raw = raw
+        self._sent = sent  # the arguments' text for the history
 
     @classmethod
     def of(cls, document: Mapping[str, Any]) -> ToolCall:
@@ -45,36 +48,36 @@ class ToolCall:
         function = document.get("function") or {}
         raw = function.get("arguments") or ""
         try:
-            arguments = parse_json(raw) if raw.strip() else {}
-        except ValueError:
-            arguments = None
-        known = arguments if isinstance(arguments, dict) else None
-        return cls(document.get("id") or f"call_{os.urandom(6).hex()}", function.get("name") or "", known, raw)
+            value = parse_json(raw) if raw.strip() else {}
+            sent = json.dumps(value)
+            with contextlib.suppress(ValueError):  # NaN, a line break in a string, nothing at all: servers refuse that
+                json.dumps(json.loads(raw), allow_nan=False)
+                sent = raw
+        except (ValueError, RecursionError):
+            value, sent = None, json.dumps({"INVALID_JSON": raw})
+        known = value if isinstance(value, dict) else None
+        return cls(document.get("id") or f"call_{os.urandom(6).hex()}", function.get("name") or "", known, sent)
 
     def document(self, was: Mapping[str, Any]) -> dict[str, Any]:
-        """The call for the history: what `was` sent, with JSON for arguments, since servers refuse anything else."""
-        try:
-            json.loads(self.raw, parse_constant=_refuse)
-            arguments = self.raw
-        except (ValueError, RecursionError):
-            value = self.arguments if self.arguments is not None else {"INVALID_JSON": self.raw}
-            arguments = json.dumps(value)
-        return {**was, "id": self.id, "function": {**was["function"], "arguments": arguments}}
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(constant)  # NaN and infinities
+        """The call for the history: what `was` sent, with an id, and with JSON for arguments."""
+        return {**was, "id": self.id, "function": {**was["function"], "arguments": self._sent}}
 
 
 class Limits:
-    """What a call may take: seconds, and characters of its result. `stop` tells whether it is to end now, `end` ends
-    a tool's processes if a signal comes."""
+    """What a call may take: seconds, and characters of its result. `stop` tells whether it is to end now, `clean`
+    takes the key out of a result, `end` ends a tool's processes if a signal comes."""
 
-    def __init__(self, seconds: float, characters: int, stop: Callable[[], bool]) -> None:
+    def __init__(self, seconds: float, characters: int, stop: Callable[[], bool], clean: Callable[[str], str]) -> None:
         self.seconds = seconds
         self.characters = characters
         self.stop = stop
+        self.clean = clean
         self.end: Callable[[Process], None] | None = None
+
+    def cut(self, text: str, missing: int = 0) -> str:
+        """A result as the model gets it; first the key is taken out, of which a cut could leave a part. `missing` bytes
+        were left out before."""
+        return _SURROGATE.sub("\ufffd", shortened(self.clean(text), self.characters, missing))
 
 
 class Tool:
@@ -129,7 +132,7 @@ class Tool:
             left -= LOOK
         why = f"no result within {limits.seconds:g} s" if left <= 0 else "interrupted"
         text, ok = found[0] if found else (f"error: {why}; it may have taken effect", False)
-        return shortened(text, limits.characters), ok
+        return limits.cut(text), ok
 
 
 class Program(Tool):
@@ -169,14 +172,14 @@ class Program(Tool):
             return f"error: cannot run {self._argv[0]}: {error.strerror}", False
         if status == 0:
             self.errors = errors
-            return output.cut(limits.characters), True
+            return limits.cut(output.text, output.missing), True
         if status is None:
             why = "interrupted" if limits.stop() else f"ended after {limits.seconds:g} s"
             what = f"error: {why}; it may have taken effect"
         else:
             what = f"error: exit status {status}"
-        told = "\n".join(filter(None, [what, errors[-limits.characters // 2 :]]))
-        return "\n".join(filter(None, [told, output.cut(max(limits.characters - len(told), 0))])), False
+        parts = [what, limits.clean(errors)[-limits.characters // 2 :], output.text]
+        return limits.cut("\n".join(filter(None, parts)), output.missing), False
 
 
 class Remote(Tool):
@@ -192,7 +195,7 @@ class Remote(Tool):
     def call(self, arguments: dict[str, Any], limits: Limits) -> tuple[str, bool]:
         """Ask the server."""
         text, ok = self._server.call(self._own_name, arguments, limits.seconds)
-        return shortened(text, limits.characters), ok
+        return limits.cut(text), ok
 
 
 class Handed(Tool):
@@ -217,7 +220,9 @@ def declared(path: str, environ: Mapping[str, str]) -> Program:
     if not os.path.isfile(full):
         raise UsageError(f"--tool {path}: {'this is not a file' if os.path.exists(full) else 'there is no such file'}")
     if not os.access(full, os.X_OK):
-        raise UsageError(f"--tool {path} is not executable", hint=f"chmod +x {path}")
+        import shlex
+
+        raise UsageError(f"--tool {path} is not executable", hint=f"chmod +x {shlex.quote(path)}")
     try:
         with open(full, "rb") as file:
             head = file.read(HEAD).decode("utf-8", "replace")

@@ -282,12 +282,12 @@ class _Call:
         name, arguments = function.get("name"), function.get("arguments")
         if isinstance(name, str) and name != self._name:
             self._name += name
-        if isinstance(arguments, dict):
+        if isinstance(arguments, str):
+            self._arguments += arguments
+        elif arguments is not None:  # JSON itself, where its text belongs
             import json
 
             self._arguments += json.dumps(arguments)
-        elif isinstance(arguments, str):
-            self._arguments += arguments
 
     def document(self) -> dict[str, Any]:
         """The call in OpenAI's shape."""

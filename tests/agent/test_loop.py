@@ -212,6 +212,16 @@ class Arguments(LoopCase):
             json.loads(self.messages()[1]["tool_calls"][0]["function"]["arguments"]), {"text": "a\nb", "n": None}
         )
 
+    def test_json_that_is_no_object_and_no_text_is_not_taken_for_an_empty_object(self):
+        for arguments in (5, True, [1]):
+            with self.subTest(arguments):
+                step = wanted("weather", "")
+                step["function"]["arguments"] = arguments
+                self.answer(calling(step), saying("ok"))
+                self.assertQuietly(0, self.chat("--tool", self.tool(), "x"))
+                self.assertEqual((self.ran, self.results()), ([], ["error: the arguments are not a JSON object"]))
+                self.assertEqual(self.messages()[1]["tool_calls"][0]["function"]["arguments"], json.dumps(arguments))
+
 
 class Ends(LoopCase):
     def run_with(self, *steps, argv=(), tool=None):

@@ -15,6 +15,7 @@ from types import SimpleNamespace
 from unittest import mock
 
 from alltoken_call.agent import process
+from alltoken_call.agent.tools import Limits
 from alltoken_call.errors import Interrupted
 
 from .processes import PYTHON, ROOT, Marked, eventually, running
@@ -30,7 +31,8 @@ class Case(Marked):
         begun = time.monotonic()
         status, errors = process.run(argv, data, output, **options)
         seconds = time.monotonic() - begun
-        return SimpleNamespace(output=output.cut(limit), errors=errors, status=status, seconds=seconds)
+        text = Limits(20.0, limit, bool, str).cut(output.text, output.missing)
+        return SimpleNamespace(output=text, errors=errors, status=status, seconds=seconds)
 
     def shell(self, script, data=b"", **options):
         """Run a shell script whose processes all carry the marker."""
@@ -153,10 +155,11 @@ class BadTools(Case):
             import sys
             sys.path.insert(0, {str(ROOT)!r})
             from alltoken_call.agent.process import Ends, run
+            from alltoken_call.agent.tools import Limits
             tool = "import sys; w = sys.stdout.write; w('HEAD'); [w('é' * 50000) for _ in range(1000)]; w('TAIL')"
             output = Ends(30000)
             run({PYTHON!r} + ["-c", tool], b"", output, environ=dict(), timeout=60)
-            text = output.cut(30000)
+            text = Limits(60.0, 30000, bool, str).cut(output.text, output.missing)
             assert text.startswith("HEADéé") and text.endswith("éTAIL"), text
             assert "[… 99940016 bytes left out …]" in text, text[19990:20050]
             with open("/proc/self/status") as file:

@@ -47,6 +47,7 @@ class Declarations(LoopCase):
             f"REM tool: {DECLARED}\r",
             f"dnl tool: {DECLARED}",
             f"tool: {DECLARED}",
+            f"# tool: {DECLARED}\ndef run(\n    tool: str = 'x',\n\ttool: 'hammer',\n",  # code is no comment
         ):
             with self.subTest(line):
                 path = self.script("weather", f"echo ran >'{self.folder}/ran'\n{line}\nexit 0")
@@ -323,6 +324,21 @@ class Calls(LoopCase):
         run = self.chat("--tool", self.tool("it", f"echo 'it is {KEY}.'"), "--json", "x")
         self.assertEqual(self.results(), ["it is [key]."])
         self.assertNotIn(KEY.encode(), run.out)
+
+    def test_a_cut_leaves_no_part_of_the_key(self):
+        part = KEY[: len(KEY) - 2]
+        for at in (18, 19, 20, 21):  # 20 of 30 characters are kept of the beginning
+            told = self.result_of(
+                f"printf '%{at - len(part)}s' ''; echo '{KEY} and then some more of it'", "--tool-output", "30"
+            )
+            self.assertNotIn(part, told)
+            self.assertIn("bytes left out", told)
+        for status in (0, 3):
+            body = f"{{ printf '{KEY} '; printf '%1998s' end; }} >&2; exit {status}"
+            self.answer(calling("it"), saying("ok"))
+            run = self.chat("--tool", self.tool("it", body), "-v", "x")
+            self.assertIn("  end", run.err + self.results()[0])
+            self.assertNotIn(KEY[2:], run.err + self.results()[0])
 
     def test_lone_surrogates_and_nul_in_arguments_do_no_harm(self):
         told = self.result_of("cat", arguments='{"a": "\\ud800 \\u0000"}')
