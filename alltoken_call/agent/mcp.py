@@ -39,7 +39,7 @@ NOT_OFFERED = {"code": METHOD_NOT_FOUND, "message": "this client does not offer 
 LONGEST_LINE = 16 << 20  # bytes
 LARGEST_TEXT = 14 << 20  # bytes in memory of a line with wide characters: there are two of it while it is parsed
 LAST_BREATH = 0.2  # seconds from the end of a process's pipes to its own
-TOO_LONG = b'{"id": null, "error": {"message": "a line of more than 16 MiB was dropped; it may have taken effect"}}'
+TOO_LONG = b'{"error": "a line of more than 16 MiB was dropped; the call may have taken effect"}'
 
 
 class ServerError(Exception):
@@ -173,7 +173,7 @@ class Server:
 
     def _is_answer(self, message: Mapping[str, Any]) -> bool:
         """Whether a message answers the last request: no notification, and no answer that comes too late, or twice."""
-        return message.get("id") == self._last_id or (message.get("id") is None and "error" in message)
+        return message.get("id") == self._last_id or (message.get("id") is None and _refusal(message) != "")
 
 
 def close_all(servers: Iterable[Server], groups: Iterable[Process] = ()) -> None:
@@ -245,13 +245,14 @@ class Wire(Process):
 
 
 def _parsed(line: bytearray) -> list[dict[str, Any]]:
-    """The messages in a line, mostly one (2025-03-26 has batches); none if it is junk."""
+    """The messages in a line, mostly one (2025-03-26 has batches); none if it is junk. JSON-RPC that cannot be read is
+    an error without an id."""
     text = _narrow(line)
     line.clear()  # there is no room for it and for the parsed text
     try:
         value = parse_json(text)
-    except ValueError:
-        return []
+    except ValueError as error:
+        value = {"error": f"an answer cannot be read: {error}"} if '"jsonrpc"' in text else None
     return objects_in(value if isinstance(value, list) else [value])
 
 
@@ -259,12 +260,12 @@ def _narrow(line: bytearray) -> str:
     """A line's text. One wide character makes all of a text 2 or 4 times as wide in memory; if it would be too large,
     such characters become "?", and their escapes are shown as they are. The line is changed."""
     characters = len(line.translate(None, bytes(range(0x80, 0xC0))))
-    for width, first, escape in ((4, 0xF0, rb"\\u[dD]"), (2, 0xC4, rb"\\u")):
+    for width, first, escape in ((4, 0xF0, rb"\\u[dD][89a-fA-F]"), (2, 0xC4, rb"\\u(?!00)")):
         if characters * width > LARGEST_TEXT:
             line[:] = line.translate(bytes(ord("?") if byte >= first else byte for byte in range(256)))
             for found in re.finditer(escape, line):
                 line[found.start()] = ord("/")  # JSON, also where a backslash comes before it
-    return line.decode("utf-8", "ignore")
+    return line.decode("utf-8-sig", "ignore")
 
 
 def _definitions(result: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -282,8 +283,10 @@ def _definitions(result: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _refusal(answer: Mapping[str, Any]) -> str:
     """The message of an error; empty for a result."""
-    error = as_object(answer.get("error"))
-    return str(error.get("message") or f"error {error.get('code')}") if "error" in answer else ""
+    error = answer.get("error")
+    if isinstance(error, dict):
+        error = error.get("message") or f"error {error.get('code')}"
+    return "" if error is None else str(error)
 
 
 def _text(result: Mapping[str, Any]) -> str:

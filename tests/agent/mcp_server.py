@@ -183,6 +183,9 @@ class Server:
         text = json.dumps({"jsonrpc": "2.0", "id": number, "result": {"content": [{"type": "text", "text": "@"}]}})
         self.write(text.replace("@", "x" * size + escape) + "\n")
 
+    def tool_raw(self, number: int, text: str) -> None:
+        self.write(text.replace("@", str(number)))
+
     def tool_noise(self, number: int, size: int) -> None:
         """A line that never ends, then an answer."""
         for _ in range(size >> 20):

@@ -366,6 +366,25 @@ class BadServers(Case):
         arguments = {"size": 8_000_000, "escape": r"\\u\\\ud83d\ude00"}
         text, ok = server.call("escaped", arguments, 30.0)
         self.assertEqual((text[8_000_000:], ok), (r"/u\/ud83d/ude00", True))
+        for size, expected in ((5_000_000, "Zürich П/ud83d/ude00"), (8_000_000, "Zürich /u041f/ud83d/ude00")):
+            text, ok = server.call("escaped", {"size": size, "escape": r"Z\u00fcrich \u041f\ud83d\ude00"}, 30.0)
+            self.assertEqual((text[size:], ok), (expected, True))
+
+    def test_an_answer_that_cannot_be_read_is_told_at_once(self):
+        server = self.start()
+        for value in ("[" * 100_000 + "]" * 100_000, "9" * 5000, '{"a": 1'):
+            begun = time.monotonic()
+            text, ok = server.call("raw", {"text": '{"jsonrpc": "2.0", "id": @, "result": ' + value + "}\n"}, 20.0)
+            self.assertFalse(ok)
+            self.assertIn("cannot be read", text)
+            self.assertLess(time.monotonic() - begun, 5)
+        self.assertAnswers(server)
+
+    def test_a_mark_before_the_line_and_an_error_that_is_null_do_no_harm(self):
+        result = '{"jsonrpc": "2.0", "id": @, "error": null, "result": {"content": [{"type": "text", "text": "hi"}]}}'
+        self.assertEqual(self.start().call("raw", {"text": "\ufeff" + result + "\n"}, 20.0), ("hi", True))
+        error = '{"jsonrpc": "2.0", "id": @, "error": "boom"}\n'
+        self.assertEqual(self.start().call("raw", {"text": error}, 20.0), ("error: boom", False))
 
 
 class Death(Case):
