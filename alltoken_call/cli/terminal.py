@@ -64,7 +64,7 @@ def read_message(*, to_terminal: bool) -> str | None:
     if line is None or not line.startswith(QUOTES):
         return line
     text = line.removeprefix(QUOTES)
-    while not text.endswith(QUOTES) or (text == QUOTES and "\n" not in text):
+    while not text.endswith(QUOTES):
         more = _line(". ", to_terminal=to_terminal)
         if more is None:
             break

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .. import config
 from ..errors import CallError, OutputError
+from ..store import files
 from ..store import thread as threads
 from .loop import DEFAULTS
 
@@ -39,6 +40,7 @@ class Kept:
         self._body = body
         self._state = config.state_dir(context.environ)
         self._ours = thread is None or (args.resume and threads.is_kept(thread.path, self._state))
+        self._elsewhere: str | None = None  # where the conversation is while its own place fails
         self._saved = args.resume and not args.words  # as the command goes on with it
         if thread is None:
             thread = threads.Thread("" if memory else self._new_path(output))
@@ -65,25 +67,37 @@ class Kept:
         except OutputError as error:
             if self._state is None:
                 raise
-            path = threads.kept_path(self._state, self._context.clock.now(), lasting=not self._ours)
-            self._thread.path = path
-            self._thread.save(self._body["model"])
+            if self._elsewhere is None:
+                self._elsewhere = threads.kept_path(self._state, self._context.clock.now(), lasting=not self._ours)
+            self._thread.save(self._body["model"], self._elsewhere)
             self._saved = True
-            raise CallError.of(error, message=f"{error.message}; the conversation is kept in {path}") from None
+            message = f"{error.message}; the conversation is kept in {self._elsewhere}"
+            raise CallError.of(error, message=message) from None
         self._saved = True
+        if self._elsewhere is not None:
+            files.discard(self._elsewhere)
+            self._elsewhere = None
 
     def end(self) -> None:
         """The run has come to its end: a file of ours is not needed any more."""
         if self._ours and self._thread.path:
-            self._thread.remove()
+            files.discard(self._thread.path)
 
     def resume_command(self, command: str) -> str | None:
         """The command that goes on with the run, with its model, tools, consent and limits; None if it cannot be taken
-        up."""
-        if not (self._saved and self._thread.path):
+        up, or has its answer."""
+        path = self._elsewhere or self._thread.path
+        if not path or not self._saved or threads.is_answered(self.messages):
             return None
-        place = ("--thread", self._thread.path, "--resume", f"--model={self._body['model']}")
+        path = f"./{path}" if path.startswith("-") else path
+        place = ("--thread", path, "--resume", f"--model={self._body['model']}")
         return self._context.command_line(command, *place, *_options(self._args))
+
+    def hint(self) -> str | None:
+        """What a user should know of the conversation if a run has failed, and there is no command for it."""
+        if not self._thread.path:
+            return "this conversation is not kept: --thread FILE keeps one"
+        return f"the answer is in {self._thread.path}" if self._ours and threads.is_answered(self.messages) else None
 
 
 def _options(args: argparse.Namespace) -> Iterator[str]:

@@ -132,7 +132,8 @@ def _run(loop: Loop, content: Any, output: Output, kept: Kept, shown: Shown, nam
         loop.value.resume = kept.resume_command(loop.command)
         with options.showing(loop.value):
             shown.finish()
-        raise options.hinted(error, loop.client, loop.value.model or "", named) from None
+        end = CallError.of(error, hint=error.hint or (None if loop.value.resume else kept.hint()))
+        raise options.hinted(end, loop.client, loop.value.model or "", named) from None
     value = loop.value
     if value.tool_calls:
         value.resume = kept.resume_command(loop.command)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 
 from ..agent.run import sum_of_costs
@@ -10,6 +11,7 @@ from ..errors import CallError, ExitStatus, Interrupted, OutputError
 from ..store import thread as threads
 from ..text import one_line
 from ..values import Cost, Report
+from ..wire import tokens
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,7 +36,6 @@ HELP = """\
 /continue         go on after a limit or an interruption
 /exit             leave, as Ctrl-D does
 A line that begins with three quotes begins a message that goes on until a line that ends so. //x sends /x."""
-STOPPED = "[interrupted]"
 
 
 class Talk:
@@ -49,8 +50,7 @@ class Talk:
         self._attached: list[dict[str, Any]] = []  # images for the next message
         self._last: Any = None  # the last message, for /retry
         self._turns = 0
-        self._tokens = 0
-        self._costs: list[Cost] = []
+        self._steps: list[dict[str, Any]] = []  # of all turns, for what they have cost
 
     def run(self, text: str, attached: list[dict[str, Any]], *, resume: bool) -> Report:
         """Read and answer until the user leaves; `text` and the images that are `attached` begin, or an unfinished run
@@ -95,6 +95,8 @@ class Talk:
         try:
             drained(self._loop.run(content), self._shown.take)
             self._turns += 1
+            for call in self._loop.value.tool_calls:
+                self._output.line(json.dumps(call))
         except CallError as error:
             self._shown.finish()
             with self._loop.client.shield.held():
@@ -110,25 +112,24 @@ class Talk:
         messages = self._loop.messages
         text = getattr(error.partial, "text", None)
         if error.code == "interrupted":
-            if text and messages[-1]["role"] != "assistant":
-                messages.append({"role": "assistant", "content": f"{text} {STOPPED}"})
-                self._turns += 1
-            self._output.say(STOPPED)
+            if text and not threads.is_answered(messages):
+                messages.append({"role": "assistant", "content": f"{text} {threads.STOPPED}"})
+            self._output.say(threads.STOPPED)
         else:
             self._output.tell(error)
         if content is not None and len(messages) == before + 1:
             messages.pop()
-        elif error.code != "interrupted":
-            self._output.say("/continue goes on from here")
+        else:
+            self._turns += 1
+            if error.code != "interrupted" and not threads.is_answered(messages):
+                self._output.say("/continue goes on from here")
         self._save()
 
     def _account(self) -> None:
         run = self._loop.value
         if not run.steps:
             return
-        total = (run.usage or {}).get("total_tokens")
-        self._tokens += total if type(total) is int else 0
-        self._costs.append(run.cost)
+        self._steps += run.steps
         self._output.dim(f"[cost] {_shown(run.cost)}")
 
     def _save(self) -> None:
@@ -138,11 +139,12 @@ class Talk:
             self._output.tell(error)
 
     def _summary(self) -> str:
-        unknown = [cost for cost in self._costs if cost.usd is None and cost.source is None]
-        known = [cost for cost in self._costs if cost not in unknown]
+        known = [Cost(**step["cost"]) for step in self._steps if step["cost"]["source"]]
+        unknown = len(self._steps) - len(known)
         about = [_shown(sum_of_costs(known))] if known else []
-        about += [f"{len(unknown)} of unknown cost"] if unknown else []
-        return ", ".join([f"{self._turns} turn(s)", f"{self._tokens:,} tokens", *(about or ["nothing spent"])])
+        about += [f"{unknown} of unknown cost"] if unknown else []
+        counts = sum(tokens(step["usage"] or {}, "total_tokens") or 0 for step in self._steps)
+        return ", ".join([f"{self._turns} turn(s)", f"{counts:,} tokens", *(about or ["nothing spent"])])
 
     def _command(self, word: str, rest: str) -> None:
         act = getattr(self, f"_do_{word[1:]}", None) if word[1:].isalpha() else None
@@ -218,7 +220,8 @@ class Talk:
         return next((at for at in range(len(messages) - 1, -1, -1) if messages[at]["role"] == "user"), None)
 
     def _do_continue(self, _rest: str) -> None:
-        if self._last_turn() is None:
+        messages = self._loop.messages
+        if self._last_turn() is None or threads.is_answered(messages):
             self._output.say("there is nothing to go on with")
             return
         self._turn(None)

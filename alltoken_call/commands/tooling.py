@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 
 from .. import config
-from ..errors import CallError, ExitStatus, UsageError
+from ..errors import CallError, ExitStatus, Interrupted, UsageError
 from . import loop
 
 TYPE_CHECKING = False
@@ -67,7 +67,8 @@ def serving(
     try:
         yield list(tools.values()), servers.close if args.mcp else None
     finally:
-        servers.close()
+        with contextlib.suppress(Interrupted):  # the run has its end already; a signal only hastens theirs
+            servers.close()
 
 
 class Consent:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
 
+STOPPED = "[interrupted]"  # the end of an answer that the user stopped
 KEPT = 30 * 86400.0  # seconds that an unfinished conversation is kept
 _KEPT_NAME = re.compile(r"[0-9a-f]{16}\.json")
 _WANTED = "--thread takes a JSON file with a list of messages, each with a role"
@@ -53,17 +54,13 @@ class Thread:
         model = value.get("model") if isinstance(value, dict) else None
         self.model = model if isinstance(model, str) and model.strip() else None
 
-    def save(self, model: str) -> None:
-        """Rewrite the file; a new one keeps `model`. Raises `OutputError`."""
+    def save(self, model: str, path: str | None = None) -> None:
+        """Rewrite the file, or the one at `path`; a new one keeps `model`. Raises `OutputError`."""
         value: Any = self.messages
         if self._document is not None:
             self._document["model"] = self.model or self._document.get("model") or model
             value = self._document | {"messages": self.messages}
-        files.replace(self.path, (json.dumps(value, indent=1) + "\n").encode("ascii"))
-
-    def remove(self) -> None:
-        """Remove the file: the conversation has come to its end."""
-        files.discard(self.path)
+        files.replace(path or self.path, (json.dumps(value, indent=1) + "\n").encode("ascii"))
 
 
 def set_system(messages: list[dict[str, Any]], text: str) -> None:
@@ -72,6 +69,12 @@ def set_system(messages: list[dict[str, Any]], text: str) -> None:
         messages.pop(0)
     if text:
         messages.insert(0, {"role": "system", "content": text})
+
+
+def is_answered(messages: list[dict[str, Any]]) -> bool:
+    """Whether a conversation ends with a whole answer."""
+    last = messages[-1] if messages else {}
+    return last.get("role") == "assistant" and not str(last.get("content")).endswith(STOPPED)
 
 
 @contextlib.contextmanager

@@ -119,6 +119,7 @@ class Lines(TerminalCase):
     def test_three_quotes_begin_a_message_that_goes_on_to_three_more(self):
         talk = self.talk()
         for message in (['"""', "one", "", "/two", '"""'], ['"""a', 'b"""'], ['"""c"""'], ['"""/help"""']):
+            talk.line('""""""')  # nothing is in it
             talk.line(message[0])
             for line in message[1:]:
                 talk.until("\x1b[?2004h. " if readline else ". ")
@@ -343,6 +344,23 @@ class Turns(TerminalCase):
         self.assertEqual(len(self.thread(path)), 4)
         self.assertEqual(stat.S_IMODE(os.stat(path).st_mode), 0o600)
 
+    def test_a_thread_whose_place_works_again_has_every_turn(self):
+        place = os.path.join(self.folder, "place")
+        os.mkdir(place)
+        path = os.path.join(place, "t.json")
+        talk = self.talk("--thread", path)
+        talk.until("> ")
+        os.rmdir(place)
+        talk.type("first\r")
+        talk.until("kept in ")
+        talk.until("> ")
+        self.assertNotIn("/continue", talk.seen)  # the answer is whole
+        os.mkdir(place)
+        talk.type("second\r")
+        talk.until("echoes: second")
+        self.assertEqual(talk.leave().split(",")[0], "2 turn(s)")
+        self.assertEqual((len(self.thread(path)), self.kept()), (4, []))
+
     def test_resume_goes_on_at_once(self):
         path = self.file("t.json", [{"role": "user", "content": "from before"}])
         talk = self.talk("--thread", path, "--resume", "-i")
@@ -350,6 +368,23 @@ class Turns(TerminalCase):
         talk.leave()
         with open(path, encoding="utf-8") as file:
             self.assertEqual(len(json.load(file)), 2)
+
+    def test_calls_that_are_handed_back_are_on_stdout(self):
+        theirs = self.file("tools.json", [{"type": "function", "function": {"name": "theirs"}}])
+        self.answer(calling("theirs"), saying("ok"))
+        talk = self.talk("--tools", theirs, "--tool", self.tool())
+        talk.line("hi")
+        talk.until('"function": {"name": "theirs"')
+        talk.leave()
+
+    def test_what_is_known_to_have_been_spent_is_told_beside_what_is_not(self):
+        self.answer(calling("weather"), refuse(500, "boom"), saying("ok"))
+        talk = self.talk("--tool", self.tool(), "--fallback", "none")
+        talk.line("first")
+        talk.until("[cost] unknown")
+        talk.line("second")
+        last = talk.leave()
+        self.assertEqual(last, "2 turn(s), 62 tokens, $0.0000376000 (gateway), 1 of unknown cost")
 
 
 class Commands(TerminalCase):

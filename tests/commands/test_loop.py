@@ -276,6 +276,25 @@ class Kept(LoopCase):
         self.unfinished()
         self.assertIn(young, self.kept())
 
+    def test_a_path_that_looks_like_an_option_can_be_resumed_as_it_is_told(self):
+        self.answer(calling("weather"), saying("ok"))
+        argv = ["chat", "--thread=-t.json", "--tool", self.tool(), "--max-steps", "1"]
+        run = self.execute(*argv, "x", cwd=self.folder)
+        self.assertQuietly(8, run)
+        words = [word for word in self.resume_words(run) if not word.startswith("--max-steps")]
+        self.assertQuietly(0, self.execute(*words, cwd=self.folder))
+
+    def test_an_answer_that_did_not_reach_stdout_is_kept_and_not_asked_for_again(self):
+        for argv in ((), ("--thread", os.path.join(self.folder, "t.json"))):
+            self.answer(calling("weather"), saying("the answer"))
+            with open("/dev/full", "wb") as full:
+                run = self.execute("chat", "--tool", self.tool(), *argv, "x", stdout=full)
+            self.assertQuietly(13, run)
+            self.assertNotIn("--resume", run.err)
+            if not argv:
+                self.assertIn(self.kept()[0], run.err)
+                self.assertEqual(self.thread(self.kept()[0])[-1]["content"], "the answer")
+
     def test_without_a_home_it_runs_and_keeps_nothing(self):
         self.answer(calling("weather"), saying("ok"))
         nowhere = {"XDG_STATE_HOME": None, "HOME": None, "ALLTOKEN_LEDGER": "off"}
@@ -524,6 +543,27 @@ class Signals(LoopCase):
         self.assertGone(self.exists("pid"))
         self.assertGone(self.exists("stuck"))
         self.assertIn("--resume", err.rstrip("\n").split("\n")[-1])
+
+    def test_one_while_the_servers_end_takes_nothing_back(self):
+        server = self.server()
+        with open(server, "a", encoding="utf-8") as file:
+            file.write(f"\ntrap '' TERM; echo closing >'{self.folder}/closing'; while :; do sleep 0.2; done\n")
+        for options, status in ((["--max-steps", "1"], 8), (["--json"], 0)):
+            for signum in (signal.SIGINT, signal.SIGTERM):
+                with self.subTest(options=options, signum=signum):
+                    self.answer(calling("weather"), saying("the answer"))
+                    process = self.spawn("chat", "--tool", self.tool(), "--mcp", server, *options, "x")
+                    self.exists("closing")
+                    process.send_signal(signum)
+                    out, err = process.communicate(timeout=PATIENCE)
+                    self.assertEqual(process.returncode, status, err)
+                    self.assertGone(self.exists("clock.pid"))
+                    os.remove(os.path.join(self.folder, "closing"))
+                    if status:
+                        self.assertIn(b"[cost] $", err)
+                        self.assertIn(b"--resume", err.rstrip().split(b"\n")[-1])
+                    else:
+                        self.assertEqual(json.loads(out)["text"], "the answer")
 
     def test_in_a_servers_tool(self):
         server = self.server("clock", f"echo $$ >'{self.folder}/busy'; sleep 60")
