@@ -10,11 +10,11 @@ from __future__ import annotations
 from ..calls.chat import answering
 from ..calls.models import estimate
 from ..errors import CallError, ExitStatus, Interrupted
-from ..gateways.delta import WHOLE
+from ..gateways.delta import CUT, WHOLE
 from ..gateways.prices import amount
-from ..values import UNKNOWN, Answer
+from ..values import NOTHING, UNKNOWN, Answer
 from . import events
-from .run import Run
+from .run import Run, sum_of_costs
 from .tools import RESULT_LIMIT, Handed, Limits, ToolCall
 
 TYPE_CHECKING = False
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ..calls.client import Client
-    from ..values import Event
+    from ..values import Cost, Event
     from .tools import Tool
 
     AnyEvent = events.AnyEvent | Event
@@ -81,6 +81,7 @@ class Loop:
         self.stop = stop
         self._answering = answering
         self.limits = Limits(tool_timeout, tool_output, stop, clean)
+        self.earlier = NOTHING  # what is spent of `limit` before this run
         self._echoes = True  # reasoning goes back to the model
 
     def run(self, content: Any = None) -> Generator[AnyEvent, None, None]:
@@ -92,6 +93,7 @@ class Loop:
         """
         self.value = run = Run(self.body["model"])
         try:
+            self._check_cost(run, self.earlier)
             if content is not None:
                 message = {"role": "user", "content": content}
                 self.messages.append(message)
@@ -108,7 +110,7 @@ class Loop:
         """One request, and the calls of its answer; whether another request is to follow."""
         answer = yield from self._ask(run)
         calls = [ToolCall.of(call) for call in answer.tool_calls]
-        cut = bool(calls) and answer.finish_reason == "length"
+        cut = bool(calls) and answer.finish_reason in CUT
         if cut or not calls:
             run.text = answer.text
         message: dict[str, Any] = {}
@@ -149,7 +151,8 @@ class Loop:
             partial = error.partial
             again = self._echoes and _refuses_reasoning(error) and _without_reasoning(self.messages)
             if isinstance(partial, Answer):
-                if error.code == "interrupted" and partial.finish_reason in WHOLE and partial.finish_reason != "length":
+                whole = partial.finish_reason in WHOLE and partial.finish_reason not in CUT
+                if error.code == "interrupted" and whole:
                     self._keep(partial, [ToolCall.of(call) for call in partial.tool_calls])
                 self._account(partial, error.status)
                 if not again:
@@ -242,11 +245,15 @@ class Loop:
         self._check_time(run)
         if len(run.steps) >= self.max_steps:
             raise Unfinished(f"the limit of {self.max_steps} request(s) is reached", partial=run)
-        if self.limit is None or run.cost.source in ("none", "local"):
+        self._check_cost(run, sum_of_costs([self.earlier, run.cost]))
+
+    def _check_cost(self, run: Run, cost: Cost) -> None:
+        """Raise `Unfinished` if so much is spent, or it is unknown how much."""
+        if self.limit is None or cost.source in ("none", "local"):
             return
-        spent = amount(run.cost.usd)
+        spent = amount(cost.usd)
         if spent is None:
-            message = "the cost of this run is unknown, and no price to estimate it from was found"
+            message = "it is unknown how much is spent, and no price to estimate it from was found"
             raise Unfinished(message, code="max_cost", partial=run)
         if spent >= self.limit:
             raise Unfinished(f"${spent:f} of the limit of ${self.limit:f} is spent", code="max_cost", partial=run)

@@ -6,7 +6,7 @@ Whole means that `[DONE]` or a finish reason was seen, and that every frame was 
 from __future__ import annotations
 
 from ..errors import CallError, ExitStatus, Interrupted, NetError
-from ..gateways.delta import WHOLE
+from ..gateways.delta import CUT, WHOLE
 from ..values import UNKNOWN, Answer, Warned
 from . import admission
 from .reading import Reading
@@ -104,8 +104,8 @@ def _billed(error: NetError) -> str | None:
 def _warning_of_end(client: Client, answer: Answer) -> str | None:
     """What to say of an answer that its finish reason calls incomplete, which is whole as far as the protocol goes."""
     reason = answer.finish_reason
-    if reason == "length":
-        return "the answer was stopped by the limit of tokens (finish_reason length): --max-tokens raises it"
+    if reason in CUT:
+        return f"the answer was stopped by the limit of tokens (finish_reason {reason}): --max-tokens raises it"
     if reason == "content_filter":
         return "the answer was stopped by a content filter (finish_reason content_filter)"
     if reason and reason not in WHOLE:

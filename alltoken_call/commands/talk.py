@@ -130,6 +130,7 @@ class Talk:
         if not run.steps:
             return
         self._steps += run.steps
+        self._loop.earlier = sum_of_costs([Cost(**step["cost"]) for step in self._steps])
         self._output.dim(f"[cost] {_shown(run.cost)}")
 
     def _save(self) -> None:

@@ -24,6 +24,9 @@ WHOLE = (
 )
 
 
+CUT = ("length", "max_tokens")  # of these: the limit of tokens was reached
+
+
 class Delta:
     """What a frame says."""
 

@@ -229,10 +229,11 @@ class Ends(LoopCase):
         return self.chat("--tool", tool or self.tool(), *argv, "x")
 
     def test_after_finish_reason_length_no_call_runs(self):
-        run = self.run_with(calling("weather", text="I will", finish="length"), saying("never"))
-        self.assertQuietly(9, run)
-        self.assertEqual((self.ran, self.asked(), run.out), ([], 1, b"I will\n"))
-        self.assertEqual(self.kept(), [])
+        for count, reason in enumerate(("length", "max_tokens"), 1):
+            run = self.run_with(calling("weather", text="I will", finish=reason))
+            self.assertQuietly(9, run)
+            self.assertEqual((self.ran, self.asked(), run.out), ([], count, b"I will\n"))
+            self.assertEqual(self.kept(), [])
 
     def test_a_length_without_calls_is_an_answer_as_ever(self):
         run = self.run_with(calling("weather"), saying("half", finish="length"))

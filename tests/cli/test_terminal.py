@@ -377,6 +377,18 @@ class Turns(TerminalCase):
         talk.until('"function": {"name": "theirs"')
         talk.leave()
 
+    def test_max_cost_counts_all_turns(self):
+        path = os.path.join(self.folder, "t.json")
+        self.answer(saying("one"), saying("two"))
+        talk = self.talk("--max-cost", "0.00003", "--thread", path)
+        talk.line("first")
+        talk.line("second")
+        talk.until("[cost]")
+        talk.line("third")
+        talk.until("$0.0000376000 of the limit of $0.00003 is spent")
+        self.assertEqual(talk.leave().split(",")[0], "2 turn(s)")
+        self.assertEqual((self.said(), len(self.thread(path))), (["first", "second"], 4))
+
     def test_what_is_known_to_have_been_spent_is_told_beside_what_is_not(self):
         self.answer(calling("weather"), refuse(500, "boom"), saying("ok"))
         talk = self.talk("--tool", self.tool(), "--fallback", "none")
