@@ -117,10 +117,11 @@ class Talk:
             self._output.say(threads.STOPPED)
         else:
             self._output.tell(error)
-        if content is not None and len(messages) == before + 1:
+        added = len(messages) - before
+        if content is not None and added == 1:
             messages.pop()
         else:
-            self._turns += 1
+            self._turns += added > 0
             if error.code != "interrupted" and not threads.is_answered(messages):
                 self._output.say("/continue goes on from here")
         self._save()
