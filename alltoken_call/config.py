@@ -30,6 +30,7 @@ DEFAULTS = {  # AllToken's models to use if neither the command line nor the env
     "search": "deepseek-v4-pro",
 }
 LARGEST_KEY_FILE = 1 << 16  # bytes
+SHORTEST_KEY = 6  # characters of one that is looked for; shorter ones would match ordinary text
 KEY_PATIENCE = 5.0  # seconds that a pipe may take to bring the key
 
 
@@ -104,11 +105,18 @@ def api_key(environ: Mapping[str, str], gateway: Gateway) -> str:
 
 def secrets(environ: Mapping[str, str]) -> list[str]:
     """The keys of all gateways that are in the environment itself."""
-    return [value.strip() for name, value in environ.items() if is_secret(name)]
+    return [value.strip() for name, value in environ.items() if _is_key(name)]
 
 
-def is_secret(name: str) -> bool:
-    """Whether a variable of that name holds a key."""
+def without_keys(environ: Mapping[str, str], *more: str | None) -> dict[str, str]:
+    """What other programs may see of the environment: no variable that holds a key, of a gateway or one `more`."""
+    known = [key for key in (*secrets(environ), *more) if key and len(key) >= SHORTEST_KEY]
+    return {
+        name: value for name, value in environ.items() if not _is_key(name) and not any(key in value for key in known)
+    }
+
+
+def _is_key(name: str) -> bool:
     return name.startswith("ALLTOKEN_") and name.endswith("API_KEY")
 
 

@@ -452,6 +452,22 @@ class NamedGateways(unittest.TestCase):
         }
         self.assertEqual(sorted(config.secrets(environ)), ["a", "b"])
 
+    def test_variables_that_hold_a_key_are_left_out(self):
+        environ = {
+            "ALLTOKEN_WORK_API_KEY": "the-secret",
+            "A": "the-secret",
+            "B": "Bearer the-secret, x",
+            "C": "fine",
+            "D": "",
+            "ALLTOKEN_SHORT_API_KEY": "abcde",
+            "SHORT": "abcde",
+            "E": "other-key",
+            "F": "123456",
+        }
+        left = config.without_keys(environ, "other-key", "", None, "123456")
+        self.assertEqual(left, {"C": "fine", "D": "", "SHORT": "abcde"})
+        self.assertEqual(config.without_keys({"C": "fine"}), {"C": "fine"})
+
 
 class Models(unittest.TestCase):
     def test_a_named_gateway_has_variables_of_its_own_and_no_default(self):

@@ -15,7 +15,7 @@ from ..request import streaming
 from ..store.thread import set_system
 from ..text import redacted
 from ..values import Text
-from . import events, process, settings
+from . import events, settings
 from .functions import check_plain, from_function
 from .keeping import Keeping
 from .loop import Loop
@@ -104,8 +104,7 @@ class Agent:
         self._instructions = instructions
         self._kept = Keeping(os.fspath(thread), config.state_dir(environ)) if thread is not None else None
         secrets = [secret for secret in (*config.secrets(environ), self._client.key) if secret]
-        seen = {name: value for name, value in environ.items() if not config.is_secret(name)}
-        self._serving = Serving(mcp, environ, process.without_secrets(seen, secrets), stop)
+        self._serving = Serving(mcp, environ, config.without_keys(environ, self._client.key), stop)
         command = "search" if enable_search else "chat"
         named = settings.model_of(self._client, environ, command, model, self._kept.model if self._kept else None)
         body: dict[str, Any] = {"model": named}

@@ -18,7 +18,7 @@ from ..net.clock import Clock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from typing import IO, Any
 
 GRACE = 2.0  # seconds between TERM and KILL
@@ -27,7 +27,6 @@ STEP = 0.01  # seconds between two looks at processes that are to end
 CHUNK = 1 << 16  # bytes, a pipe's usual capacity
 LEFTOVERS = 32  # reads of what is still in the pipes of a process that has ended
 ERRORS = 2000  # characters of stderr that are kept, at most, from its end
-SHORTEST_SECRET = 6  # characters; shorter ones would match ordinary text
 
 
 class Ends:
@@ -241,12 +240,6 @@ def signals_held() -> Iterator[None]:
             signal.signal(signum, handler)
     for signum in arrived:
         signal.raise_signal(signum)
-
-
-def without_secrets(environ: Mapping[str, str], secrets: Iterable[str]) -> dict[str, str]:
-    """An environment without the variables whose value holds a secret."""
-    known = [secret for secret in secrets if len(secret) >= SHORTEST_SECRET]
-    return {name: value for name, value in environ.items() if not any(secret in value for secret in known)}
 
 
 def close_proc_entry() -> None:

@@ -23,12 +23,10 @@ def show(target: str, environ: Mapping[str, str]) -> str | None:
     program = shutil.which(name, path=environ.get("PATH", ""))
     if program is None:
         return f"there is no {name} here"
-    secrets = [secret for secret in config.secrets(environ) if secret]
-    clean = {name: value for name, value in environ.items() if not any(secret in value for secret in secrets)}
-    nowhere = subprocess.DEVNULL
+    nowhere, seen = subprocess.DEVNULL, config.without_keys(environ)
     try:
         subprocess.Popen(  # noqa: S603  # the user asked for it
-            [program, target], stdin=nowhere, stdout=nowhere, stderr=nowhere, env=clean, start_new_session=True
+            [program, target], stdin=nowhere, stdout=nowhere, stderr=nowhere, env=seen, start_new_session=True
         )
     except OSError as error:
         return f"{name} does not start: {error.strerror}"

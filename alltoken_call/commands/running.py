@@ -6,6 +6,7 @@ import json
 from decimal import Decimal
 from functools import partial
 
+from .. import config
 from ..agent import events
 from ..agent.loop import Loop
 from ..calls.chat import drained
@@ -93,7 +94,7 @@ def run(
         _show_request(args, context, output, body, thread, content)
         return None
     client = context.client(args, output)
-    found = tooling.find_tools(args, tooling.environ_of_tools(context, client))
+    found = tooling.find_tools(args, config.without_keys(context.environ, client.key))
     kept = Kept(args, context, output, thread, body, memory=talk is not None)
     if args.resume and content is None and not kept.messages:
         raise UsageError(f"{args.thread} has no conversation to continue")

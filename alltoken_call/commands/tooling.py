@@ -35,14 +35,6 @@ def find_tools(args: argparse.Namespace, environ: Mapping[str, str]) -> list[Too
     return found
 
 
-def environ_of_tools(context: Context, client: Client) -> dict[str, str]:
-    """Our environment without any variable that holds a key."""
-    from ..agent.process import without_secrets
-
-    environ = {name: value for name, value in context.environ.items() if not config.is_secret(name)}
-    return without_secrets(environ, [*config.secrets(context.environ), client.key])
-
-
 @contextlib.contextmanager
 def serving(
     args: argparse.Namespace, context: Context, client: Client, found: list[Tool]
@@ -56,7 +48,7 @@ def serving(
         return client.clock.left() <= 0
 
     process.close_proc_entry()
-    servers = Serving(args.mcp, context.environ, environ_of_tools(context, client), stop)
+    servers = Serving(args.mcp, context.environ, config.without_keys(context.environ, client.key), stop)
     try:
         tools = servers.start({tool.name: tool for tool in found}, client.clock.left)
     except CallError as error:
