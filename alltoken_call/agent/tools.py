@@ -231,44 +231,44 @@ def declared(path: str, environ: Mapping[str, str]) -> Program:
     text = "".join(_LINE.findall(head))
     if not text:
         raise UsageError(f"--tool {path} does not say what it is", hint=_PASTE)
-    value = object_of(text)
-    description, parameters = value.get("description"), value.get("parameters", {})
-    name = value.get("name", os.path.splitext(os.path.basename(path))[0])
-    if not isinstance(description, str) or not _is_schema(parameters) or not isinstance(name, str):
-        raise UsageError(
-            f"--tool {path}: its `tool:` lines are not a JSON object with description and parameters", hint=_PASTE
-        )
-    if not NAME.fullmatch(name):
-        hint = f'"name" in its `tool:` lines gives it another: {NAME_RULE}'
-        raise UsageError(f"--tool {path}: {name!r} cannot be a tool's name", hint=hint)
-    return Program(name, description, parameters, [full], environ)
-
-
-def _is_schema(value: object) -> bool:
-    return isinstance(value, dict) and value.get("type", "object") == "object"
+    stem = os.path.splitext(os.path.basename(path))[0]
+    return _program(f"--tool {path}", {"name": stem, **object_of(text)}, [full], environ, hint=_PASTE)
 
 
 def defined(path: str, document: list[dict[str, Any]], environ: Mapping[str, str]) -> list[Tool]:
     """The tools of a --tools file: those with a `command` are run, the others are handed back. Raises `UsageError`."""
-    return [_program(path, item, environ) if "command" in item else Handed(item) for item in document]
+    return [_commanded(path, item, environ) if "command" in item else Handed(item) for item in document]
 
 
-def _program(path: str, item: dict[str, Any], environ: Mapping[str, str]) -> Program:
+def _commanded(path: str, item: dict[str, Any], environ: Mapping[str, str]) -> Program:
     """A tool of a --tools file that is run: its command is relative to that file."""
     import shutil
 
     command, function = item["command"], as_object(item.get("function"))
-    name, parameters = function.get("name"), function.get("parameters", {})
-    if not isinstance(name, str):
-        raise UsageError(f'{path}: a tool with a "command" needs a "function" with a "name"')
+    where = f"{path}: {function.get('name')}"
     if not isinstance(command, list) or not command or not all(isinstance(word, str) for word in command):
-        raise UsageError(f'{path}: the "command" of {name} is not a list of words')
-    if not _is_schema(parameters):
-        raise UsageError(f'{path}: the "parameters" of {name} are not the JSON Schema of an object')
+        raise UsageError(f'{where}: its "command" is not a list of words')
     first = command[0]
     if os.path.dirname(first):
         first = os.path.join(os.path.dirname(os.path.abspath(path)), first)
     found = shutil.which(first, path=environ.get("PATH", os.defpath))
     if found is None:
-        raise UsageError(f"{path}: the command of {name}, {command[0]}, is missing or not executable")
-    return Program(name, str(function.get("description") or ""), parameters, [found, *command[1:]], environ)
+        raise UsageError(f"{where}: its command {command[0]} is missing or not executable")
+    return _program(
+        where, {**function, "description": function.get("description") or ""}, [found, *command[1:]], environ
+    )
+
+
+def _program(
+    where: str, value: Mapping[str, Any], argv: list[str], environ: Mapping[str, str], hint: str | None = None
+) -> Program:
+    """The program that `value` describes, which a user has written."""
+    name, description, parameters = value.get("name"), value.get("description"), value.get("parameters", {})
+    if not isinstance(name, str) or not NAME.fullmatch(name):
+        hint = f'"name", beside the description, gives it one: {NAME_RULE}'
+        raise UsageError(f"{where}: {name!r} cannot be a tool's name", hint=hint)
+    schema = isinstance(parameters, dict) and parameters.get("type", "object") == "object"
+    if not schema or not isinstance(description, str):
+        message = f'{where} needs a "description", and as "parameters" the JSON Schema of an object'
+        raise UsageError(message, hint=hint)
+    return Program(name, description, parameters, argv, environ)
