@@ -9,11 +9,10 @@ function of the `Exchange`; `gateway.requests` holds what came.
 
 from __future__ import annotations
 
+import _thread
 import base64
 import contextlib
 import hashlib
-import http.client
-import http.server
 import json
 import os
 import re
@@ -27,7 +26,7 @@ import threading
 import time
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -49,18 +48,43 @@ CHAT = "POST /v1/chat/completions"
 Step = Callable[["Exchange"], None]
 
 
+class Headers:
+    """The headers of a request, in any case; of two with one name the first counts, and both are shown."""
+
+    def __init__(self, pairs: list[tuple[str, str]]) -> None:
+        self._pairs = pairs
+        self._first = {name.lower(): value for name, value in reversed(pairs)}
+
+    def __getitem__(self, name: str) -> str | None:
+        return self._first.get(name.lower())
+
+    def get(self, name: str, default: Any = None) -> Any:
+        return self._first.get(name.lower(), default)
+
+    def __contains__(self, name: object) -> bool:
+        return str(name).lower() in self._first
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for name, _ in self._pairs)
+
+    def __str__(self) -> str:
+        return "".join(f"{name}: {value}\n" for name, value in self._pairs)
+
+
 class Exchange:
     """One request, and the means to answer it well or badly."""
 
-    def __init__(self, gateway: Gateway, handler: http.server.BaseHTTPRequestHandler, body: bytes) -> None:
+    def __init__(
+        self, gateway: Gateway, connection: socket.socket, reader: Any, line: list[str], headers: Headers, body: bytes
+    ) -> None:
         self.gateway = gateway
-        self.method = handler.command
-        self.path, _, self.query = handler.path.partition("?")
-        self.headers = handler.headers
+        self.method, target = line[:2]
+        self.path, _, self.query = target.partition("?")
+        self.headers = headers
         self.body = body
         self.at = time.monotonic()
-        self._handler = handler
-        self._socket = handler.connection
+        self._socket = connection
+        self._reader = reader
 
     @property
     def json(self) -> Any:
@@ -118,8 +142,7 @@ class Exchange:
     def reset(self) -> None:
         """End the connection with RST."""
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self._handler.wfile.close()
-        self._handler.rfile.close()
+        self._reader.close()
         self._socket.close()
 
     def hold(self) -> None:
@@ -206,46 +229,6 @@ def stream(*pieces: bytes | float | str) -> Step:
     return step
 
 
-class _Handler(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True  # a body would wait 40 ms for the acknowledgement of its head
-    server: _Server
-
-    def handle_one_request(self) -> None:
-        self.close_connection = True
-        words = self.rfile.readline(65537).decode("latin-1").split()
-        if len(words) != 3:
-            return
-        self.command, self.path, _ = words
-        self.headers = http.client.HTTPMessage()  # `parse_request` takes five times as long
-        while b":" in (line := self.rfile.readline(65537)):
-            name, _, value = line.decode("latin-1").partition(":")
-            self.headers[name] = value.strip()
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        exchange = Exchange(self.server.gateway, self, body)
-        try:
-            self.server.gateway.answer(exchange)
-        except (ConnectionError, ssl.SSLError, ValueError, OSError):
-            pass  # the client has gone, or the step closed the connection
-        finally:
-            self.server.gateway.answered.release()
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-class _Server(http.server.ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 128
-
-    def __init__(self, gateway: Gateway) -> None:
-        self.gateway = gateway
-        super().__init__(("127.0.0.1", 0), _Handler)
-
-    def handle_error(self, *_: object) -> None:
-        pass
-
-
 class Gateway:
     """The server. `pace` is the time between two tokens, `work` the time that a task takes, in seconds."""
 
@@ -260,32 +243,86 @@ class Gateway:
         self.hints: dict[str, Any] = {"next_poll_after_ms": 1}
         self._scripts: dict[str, deque[Step]] = {}
         self._lock = threading.Lock()
-        self._server = _Server(self)
+        self._accepting = 0  # threads
+        self._none_accepts = threading.Event()
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
+        self._address = self._listener.getsockname()
         if tls is not None:
-            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True, do_handshake_on_connect=False)
-        port = self._server.server_address[1]
-        self.url = f"{'https' if tls else 'http'}://127.0.0.1:{port}"
+            self._listener = tls.wrap_socket(self._listener, server_side=True, do_handshake_on_connect=False)
+        self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self._address[1]}"
 
     def __enter__(self):
-        self._thread = threading.Thread(target=self._accept, daemon=True)
-        self._thread.start()
+        self._accepting = 1
+        _thread.start_new_thread(self._serve, ())
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.stopping.set()
-        with contextlib.suppress(OSError):  # wakes `accept`, where the next line does not
-            socket.create_connection(self._server.server_address[:2], timeout=1).close()
-        self._thread.join()
-        self._server.server_close()
+        with self._lock:
+            self.stopping.set()
+            left = self._accepting
+        try:
+            self._listener.shutdown(socket.SHUT_RDWR)  # wakes each `accept`, where the next line need not
+        except OSError:
+            for _ in range(left):
+                with contextlib.suppress(OSError):
+                    socket.create_connection(self._address, timeout=1).close()
+        if left:
+            self._none_accepts.wait()
+        self._listener.close()
 
-    def _accept(self) -> None:
-        # Unlike serve_forever, this ends at once: there are a thousand gateways in a run of the tests.
+    def _serve(self) -> None:
+        """Answer one connection after another. One thread accepts at any time: where this was the last, the next
+        begins. A thread for each connection, as `socketserver` has it, takes twice as long."""
         while True:
+            try:
+                connection = self._listener.accept()[0]
+            except OSError:
+                connection = None
+            with self._lock:
+                stopping, alone = self.stopping.is_set(), self._accepting == 1
+                if stopping or (connection is not None and not alone):
+                    self._accepting -= 1
+                if stopping and not self._accepting:
+                    self._none_accepts.set()
+            if connection is not None:
+                if stopping:
+                    connection.close()
+                else:
+                    if alone:
+                        _thread.start_new_thread(self._serve, ())
+                    self._take(connection)
+            if stopping:
+                return
+            if connection is not None:
+                with self._lock:
+                    if self.stopping.is_set():
+                        return
+                    self._accepting += 1
+
+    def _take(self, connection: socket.socket) -> None:
+        """Read a request, have it answered, and close the connection."""
+        reader = connection.makefile("rb")
+        try:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)  # or a body would wait for 40 ms
+            line = reader.readline(65537).decode("latin-1").split()
+            if len(line) == 3:
+                pairs = []
+                while b":" in (header := reader.readline(65537)):
+                    name, _, value = header.decode("latin-1").partition(":")
+                    pairs.append((name, value.strip()))
+                headers = Headers(pairs)
+                body = reader.read(int(headers.get("Content-Length") or 0))
+                try:
+                    self.answer(Exchange(self, connection, reader, line, headers, body))
+                finally:
+                    self.answered.release()
+        except Exception:  # the client has gone, or the step closed the connection
+            pass
+        finally:
+            reader.close()
             with contextlib.suppress(OSError):
-                connection, address = self._server.socket.accept()
-                if self.stopping.is_set():
-                    return connection.close()
-                self._server.process_request(connection, address)
+                connection.shutdown(socket.SHUT_WR)
+            connection.close()
 
     def on(self, request: str, *steps: Step) -> None:
         """Answer the next requests, named like "POST /v1/chat/completions", by `steps`; the last one stays."""
@@ -427,6 +464,9 @@ def png(width: int = 32, height: int = 32, noise: int = 0) -> bytes:
     )
 
 
+PLAIN = png()
+
+
 class Tasks:
     """The image and video tasks of one gateway, with one-shot images and an Idempotency-Key of 60 s."""
 
@@ -435,7 +475,7 @@ class Tasks:
         self.all: dict[str, dict[str, Any]] = {}
         self.keys: dict[str, tuple[float, str]] = {}
         self.uploads: dict[str, dict[str, Any]] = {}
-        self.image = png()
+        self.image = PLAIN
         self.video = b"\0\0\0\x18ftypmp42" + bytes(range(256)) * 64
         self.keeps_copies = False  # whether an image's second GET offers r2_url
 

@@ -328,7 +328,6 @@ class Unknown(RelayCase):
     def test_nobody_there_is_status_3(self):
         url = self.relay.url
         self.relay.__exit__()
-        self.relay._server.server_close()
         result = self.image()
         self.assertQuietly(3, result)
         self.assertTrue(url)
