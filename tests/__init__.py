@@ -10,6 +10,8 @@ import unittest
 from collections.abc import Iterator
 from typing import Any
 
+from . import forks
+
 _OUTCOMES = ("failures", "errors", "skipped", "expectedFailures")  # lists of (test, text)
 # What takes longest begins first, or one core would work on it when all others have done.
 _SLOW = (
@@ -68,6 +70,7 @@ class _Parallel(unittest.TestSuite):
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         if cores == 1 or debug or len(self.modules) == 1:
             return super().run(result, debug)
+        forks.begin()
         gc.collect()
         gc.freeze()  # what the workers share is not looked at, and so not copied, again and again
         fork = multiprocessing.get_context("fork")  # what was loaded is there already

@@ -1,17 +1,19 @@
 """Processes of the CLI that are forked from one that has everything loaded: a start costs 5 ms instead of 100.
 
-A `Forked` is a `subprocess.Popen` in all but its birth. `server` is started by the first of them in a process of the
-tests; it gets the standard streams of each over a socket, forks, and tells how each has ended over a pipe of its own.
+A `Forked` is a `subprocess.Popen` in all but its birth. `server` is started before the workers of the tests, which
+share it, or by the first of them where there are no workers; it gets the standard streams of each over a socket, forks, and tells how each has ended over a pipe of its own.
 How a fresh interpreter starts is for test_door and test_process, which use none.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import importlib
 import io
 import json
+import multiprocessing
 import multiprocessing.util
 import os
 import pkgutil
@@ -21,7 +23,6 @@ import socket
 import struct
 import subprocess
 import sys
-import threading
 import time
 import traceback
 from typing import Any
@@ -29,8 +30,8 @@ from typing import Any
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 PACKAGE = os.path.join(ROOT, "alltoken_call")
 POSSIBLE = sys.platform.startswith("linux")
-_lock = threading.Lock()
-_servers: dict[tuple[int, int], socket.socket] = {}  # by process and user: a worker of the pool is a fork, too
+_lock = multiprocessing.Lock()  # held from a task to the pid that answers it
+_servers: dict[int, socket.socket] = {}  # by user
 
 
 class Forked(subprocess.Popen):
@@ -80,9 +81,16 @@ class Forked(subprocess.Popen):
         return self.returncode
 
 
+def begin() -> None:
+    """Start the server that this process and its forks share."""
+    if POSSIBLE:
+        with _lock:
+            _server()
+
+
 def _server() -> socket.socket:
-    """The socket of this process's server."""
-    key = (os.getpid(), os.geteuid())
+    """The socket of this user's server."""
+    key = os.geteuid()
     if key not in _servers:
         ours, theirs = socket.socketpair()
         with theirs:
@@ -94,6 +102,7 @@ def _server() -> socket.socket:
 
 
 def _end(door: socket.socket, process: subprocess.Popen) -> None:
+    door.shutdown(socket.SHUT_RDWR)  # others may have it, too
     door.close()
     process.wait()
 
@@ -108,6 +117,8 @@ def server(descriptor: int) -> None:
             importlib.import_module(found.name)
     for name in ("sqlite3", "http.client", "ssl", "decimal", "difflib", "datetime", "email.utils", "shlex", "hashlib"):
         importlib.import_module(name)
+    with contextlib.suppress(Exception):
+        _warm_up()
     gc.collect()
     gc.freeze()
     door = socket.socket(fileno=descriptor)
@@ -137,6 +148,22 @@ def server(descriptor: int) -> None:
             for one in descriptors:
                 os.close(one)
             door.sendall(struct.pack("i", pid))
+
+
+def _warm_up() -> None:
+    """Run what each child would run for its first time: expressions are compiled then, and code is specialized.
+    Nobody listens at the address."""
+    from alltoken_call.cli import main as cli
+    from alltoken_call.cli.context import Context
+    from alltoken_call.net.clock import Clock
+
+    cli.command_parser = functools.cache(cli.command_parser)
+    environ = {"ALLTOKEN_API_KEY": "key", "ALLTOKEN_BASE_URL": "http://127.0.0.1:9", "ALLTOKEN_LEDGER": "off"}
+    for line in ("chat x", "chat x --json --dry-run", "image x", "video x", "models", "search x", "cost"):
+        out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8") for _ in range(2))
+        clock = Clock(sleep=lambda _: None)
+        context = Context(stdin=None, stdout=out, stderr=err, environ=environ, program=["x"], clock=clock)
+        cli.main(line.split(), context)
 
 
 def _reap(running: dict[int, int]) -> None:
