@@ -2,6 +2,7 @@
 public explained."""
 
 import ast
+import functools
 import subprocess
 import sys
 import unittest
@@ -40,6 +41,12 @@ def setUpModule() -> None:
     MODULES.update((name_of(path), ast.parse(path.read_text("utf-8"))) for path in PATHS)
 
 
+@functools.cache
+def walk(tree: ast.AST) -> tuple[ast.AST, ...]:
+    """All nodes of a tree, of which four rules look at each."""
+    return tuple(ast.walk(tree))
+
+
 def is_type_checking(node: ast.AST) -> bool:
     return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
 
@@ -51,7 +58,7 @@ def import_nodes(tree: ast.AST, *, lazy: bool):
             yield node
         elif is_type_checking(node):
             yield from (found for branch in node.orelse for found in import_nodes(ast.Module([branch], []), lazy=lazy))
-        elif lazy or not isinstance(node, (*Function, ast.Lambda)):
+        elif not isinstance(node, ast.expr) and (lazy or not isinstance(node, Function)):  # none is in an expression
             yield from import_nodes(node, lazy=lazy)
 
 
@@ -98,7 +105,7 @@ def unexplained(tree: ast.AST, prefix: str = ""):
 
 def too_long(tree: ast.AST) -> list[str]:
     """The functions of more than `LONGEST` lines."""
-    found = (node for node in ast.walk(tree) if isinstance(node, Function))
+    found = (node for node in walk(tree) if isinstance(node, Function))
     return [node.name for node in found if node.end_lineno - node.lineno + 1 > LONGEST]
 
 
@@ -122,7 +129,7 @@ def trespasses(modules) -> set[tuple[str, str]]:
 def names_of_the_process(tree: ast.AST) -> set[str]:
     """Which of the names that only the command line knows a module has: imported, for the type checker too, or used."""
     found = set()
-    for node in ast.walk(tree):
+    for node in walk(tree):
         if isinstance(node, ast.Import):
             found |= {alias.name.partition(".")[0] for alias in node.names} & FOREIGN
         elif isinstance(node, ast.ImportFrom):
@@ -142,7 +149,7 @@ def names_of_the_process(tree: ast.AST) -> set[str]:
 def changed_errors(tree: ast.AST) -> list[int]:
     """The lines on which an attribute of a caught error is assigned."""
     found = []
-    for handler in ast.walk(tree):
+    for handler in walk(tree):
         if isinstance(handler, ast.ExceptHandler) and handler.name:
             for node in ast.walk(handler):
                 targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
@@ -162,7 +169,7 @@ def read_reports(tree: ast.AST) -> list[int]:
     """The lines on which something called `report` is subscripted: a document in the making that steers a run."""
     return [
         node.lineno
-        for node in ast.walk(tree)
+        for node in walk(tree)
         if isinstance(node, ast.Subscript)
         and "report" in (getattr(node.value, "id", None), getattr(node.value, "attr", None))
     ]
