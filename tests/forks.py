@@ -35,12 +35,15 @@ _servers: dict[int, socket.socket] = {}  # by user
 
 
 class Forked(subprocess.Popen):
-    """A process that runs `code`, or else the CLI, with `args` as its words."""
+    """A process that runs `code`, or else the CLI, with `args` as its words; the descriptors `closed` are closed."""
 
     code: str | None
 
-    def __init__(self, args: list[str], *, code: str | None = None, **options: Any) -> None:
+    def __init__(
+        self, args: list[str], *, code: str | None = None, closed: tuple[int, ...] = (), **options: Any
+    ) -> None:
         self.code = code
+        self.closed = closed
         super().__init__(args, **options)
 
     def _execute_child(self, args: Any, _executable: Any, *rest: Any) -> None:  # type: ignore[override]
@@ -49,6 +52,7 @@ class Forked(subprocess.Popen):
         umask = os.umask(0)
         os.umask(umask)
         task = {"argv": args, "code": self.code, "cwd": cwd or os.getcwd(), "environ": environ, "umask": umask}
+        task["closed"] = self.closed
         data = json.dumps(task).encode()
         reader, writer = os.pipe()
         streams = [given if given >= 0 else own for own, given in enumerate((pipes[0], pipes[3], pipes[5]))]
@@ -193,6 +197,9 @@ def _become(task: dict[str, Any], descriptors: list[int]) -> None:
     sys.argv[:] = task["argv"]
     for name in ("stdin", "stdout", "stderr"):
         setattr(sys, name, _stream(name, getattr(sys, name)))
+    for number in task["closed"]:  # an interpreter that finds it closed has no such stream
+        os.close(number)
+        setattr(sys, ("stdin", "stdout", "stderr")[number], None)
     status = 1
     try:
         if task["code"] is None:

@@ -163,19 +163,28 @@ class Case(unittest.TestCase):
         return self.gateway.requests[-1].json["messages"][-1]["content"]
 
     def spawn(
-        self, *argv: str, command: list[str] | None = None, code: str | None = None, environ: Any = (), **options: Any
+        self,
+        *argv: str,
+        command: list[str] | None = None,
+        code: str | None = None,
+        closed: tuple[int, ...] = (),
+        environ: Any = (),
+        **options: Any,
     ) -> Any:
-        """Start the CLI, or `code`, as a process: forked from one that has all modules, if that makes no difference."""
+        """Start the CLI, or `code`, as a process: forked from one that has all modules, if that makes no difference.
+        The descriptors `closed` are closed, and a variable that is None is unset."""
         for name in ("stdout", "stderr"):
             options.setdefault(name, subprocess.PIPE)
         options.setdefault("stdin", subprocess.DEVNULL)
-        env = {**self.environ, **dict(environ)}
+        env = {name: value for name, value in {**self.environ, **dict(environ)}.items() if value is not None}
         odd = [name for name in env if name.startswith(("PYTHON", "LC_", "LANG", "LD_"))]  # an interpreter reads them
         odd += {*options} - {"stdin", "stdout", "stderr", "cwd"}
         if command is None and self.forked and not odd:
-            process = Forked(["-c" if code else PACKAGE, *argv], code=code, env=env, **options)
+            process = Forked(["-c" if code else PACKAGE, *argv], code=code, closed=closed, env=env, **options)
         else:
             command = command or ([*PYTHON, "-c", code] if code else [*PYTHON, PACKAGE])
+            if closed:
+                options["preexec_fn"] = lambda: [os.close(number) for number in closed]
             process = subprocess.Popen([*command, *argv], env=env, **options)
         self.addCleanup(self._end, process)
         return process

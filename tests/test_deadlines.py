@@ -19,7 +19,7 @@ from alltoken_call.store import ledger
 from alltoken_call.store.spool import BESIDE, name_of
 
 from .gateway import CHAT, KEY, Gateway, Step, Tasks, delta, event, refuse, reply
-from .harness import MEMORY, PACKAGE, PATIENCE, PYTHON, ROOT, Case
+from .harness import MEMORY, PACKAGE, PATIENCE, ROOT, Case
 from .task_support import BIG, GET_IMAGE, GET_VIDEO, IMAGE, VGEN, TaskCase, cut, document, entry, normal
 
 MAX_WAIT = 0.5
@@ -196,7 +196,7 @@ class Deadlines(Case):
             *row.words.split(),
             "--max-wait",
             str(MAX_WAIT),
-            command=None if row.names else [*PYTHON, "-c", NO_NAMES],
+            code=None if row.names else NO_NAMES,
             cwd=tempfile.mkdtemp(dir=self.folder),
             environ=environ,
             stdin=row.stdin,

@@ -32,7 +32,7 @@ import time
 import unittest
 import zlib
 from collections import Counter
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 from unittest import mock
 from urllib.parse import quote
 
@@ -46,7 +46,7 @@ from alltoken_call.net.chunked import Dechunker
 from alltoken_call.store import files
 
 from .gateway import CHAT, DONE, KEY, Gateway, Tasks, delta, event, frames, png, raw, refuse, reply, stream
-from .harness import MEMORY, PATIENCE, PYTHON, ROOT, Case, Result
+from .harness import MEMORY, PATIENCE, ROOT, Case, Result
 
 BOUND = 8.0  # real seconds that a row may take on a busy machine; each is done in a fraction of one
 SUBMIT = "POST /v1/images/generations/async"
@@ -1022,31 +1022,42 @@ class Streams(World):
 class Surroundings(World):
     """What a process inherits."""
 
-    EMPTY = 'exec env -i "$@"'
-    SCRIPTS = (  # name, script, command, status, stdout, disk, requests
-        ("stderr closed", 'exec "$@" 2>&-', "image", 0, None, "out.png", 2),
-        ("stderr closed", 'exec "$@" 2>&-', "video", 0, None, "", 2),
-        ("stderr full", 'exec "$@" 2>/dev/full', "image", 0, None, "out.png", 2),
-        ("stderr full", 'exec "$@" 2>/dev/full', "list", 0, None, "", 1),
-        ("stdout and stderr closed", 'exec "$@" >&- 2>&-', "image", 13, "^$", "", 0),
-        ("stdout full", 'exec "$@" >/dev/full', "image", 13, "^$", "out.png", 2),
-        ("stdout closed", 'exec "$@" >&-', "clip", 13, "^$", "", 0),
+    HOMELESS: ClassVar = {"HOME": None, "XDG_STATE_HOME": None}
+    ALONE: ClassVar = HOMELESS | {"TMPDIR": None, "ALLTOKEN_API_KEY": None}
+    EMPTY: ClassVar = {"environ": ALONE | {"ALLTOKEN_BASE_URL": None}}
+    ASCII: ClassVar = {"environ": {"LC_ALL": "C", "PYTHONIOENCODING": "ascii"}}
+    ROWS = (  # name, how it is started, command, status, stdout, disk, requests
+        ("stderr closed", {"closed": (2,)}, "image", 0, None, "out.png", 2),
+        ("stderr closed", {"closed": (2,)}, "video", 0, None, "", 2),
+        ("stderr full", {"full": "stderr"}, "image", 0, None, "out.png", 2),
+        ("stderr full", {"full": "stderr"}, "list", 0, None, "", 1),
+        ("stdout and stderr closed", {"closed": (1, 2)}, "image", 13, "^$", "", 0),
+        ("stdout full", {"full": "stdout"}, "image", 13, "^$", "out.png", 2),
+        ("stdout closed", {"closed": (1,)}, "clip", 13, "^$", "", 0),
         ("no environment", EMPTY, "chat", 4, "^$", "", 0),
         ("no environment", EMPTY, "image", 4, "^$", "", 0),
-        ("an address alone", 'exec env -i ALLTOKEN_BASE_URL="$ALLTOKEN_BASE_URL" "$@"', "cost", 0, None, "", 1),
-        ("no home", 'unset HOME XDG_STATE_HOME; exec "$@"', "image", 0, None, "out.png", 2),
-        ("no home", 'unset HOME XDG_STATE_HOME; exec "$@"', "clip", 0, None, "out.mp4", 3),
-        ("an ASCII locale", 'LC_ALL=C PYTHONIOENCODING=ascii exec "$@"', "image", 0, None, "out.png", 2),
-        ("an ASCII locale", 'LC_ALL=C PYTHONIOENCODING=ascii exec "$@"', "long", 0, None, "", 1),
-        ("umask 000", 'umask 000; exec "$@"', "image", 0, None, "out.png", 2),
-        ("umask 077", 'umask 077; exec "$@"', "image", 0, None, "out.png", 2),
+        ("an address alone", {"environ": ALONE}, "cost", 0, None, "", 1),
+        ("no home", {"environ": HOMELESS}, "image", 0, None, "out.png", 2),
+        ("no home", {"environ": HOMELESS}, "clip", 0, None, "out.mp4", 3),
+        ("an ASCII locale", ASCII, "image", 0, None, "out.png", 2),
+        ("an ASCII locale", ASCII, "long", 0, None, "", 1),
+        ("umask 000", {"umask": 0o000}, "image", 0, None, "out.png", 2),
+        ("umask 077", {"umask": 0o077}, "image", 0, None, "out.png", 2),
     )
 
     def one(self, row):
-        name, script, command, status, out, disk, requests = row
+        name, how, command, status, out, disk, requests = row
         words = self.words(command)
+        options = {key: value for key, value in how.items() if key in ("closed", "environ")}
+        if "full" in how:
+            options[how["full"]] = full = open("/dev/full", "wb")
+            self.addCleanup(full.close)
+        umask = os.umask(how.get("umask", 0o022))
         self.began = time.monotonic()
-        result = self.shell(script, *words)
+        try:
+            result = self.execute(*words, **options)
+        finally:
+            os.umask(umask)
         if "stderr" in name:
             self.assertEqual((result.status, result.err), (status, ""))
             self.assertEqual([os.path.basename(path) for path in self.new()], disk.split())
@@ -1065,7 +1076,7 @@ class Surroundings(World):
                 self.assertEqual(os.stat(path).st_mode & 0o777, 0o666 if name.endswith("000") else 0o600)
 
 
-for row in Surroundings.SCRIPTS:
+for row in Surroundings.ROWS:
     setattr(Surroundings, f"test_{slug(row[0])}__{row[2]}_is_{row[3]}", lambda self, row=row: self.one(row))
 
 
@@ -1264,6 +1275,7 @@ class Disks(World):
     def test_a_limit_of_the_kernel(self):
         script = (
             "import resource, sys\n"
+            "sys.dont_write_bytecode = True\n"  # what it would write would be cut
             "room = int(sys.argv.pop(1))\n"
             "resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))\n"
             "from alltoken_call.__main__ import entry\n"
@@ -1277,9 +1289,7 @@ class Disks(World):
                 self.gateway.tasks.keys.clear()
                 shutil.rmtree(os.path.dirname(self.state), ignore_errors=True)
                 self.began = time.monotonic()
-                argv = [*PYTHON, "-c", script, str(room)]
-                environ = {"PYTHONDONTWRITEBYTECODE": "1"}  # what it would write would be cut
-                result = self.execute(*self.words(command), command=argv, cwd=str(ROOT), environ=environ)
+                result = self.execute(str(room), *self.words(command), code=script, cwd=str(ROOT))
                 self.verify(result, status, disk)
                 self.came(requests)
                 for name in os.listdir(self.out):

@@ -125,9 +125,9 @@ class Model(Case):
                 self.assertQuietly(0, self.chat(*argv, stdin=stdin))
                 body = self.gateway.requests[-1].json
                 self.assertEqual((body["model"], body["messages"][-1]["content"]), (model, prompt_))
-        self.assertEqual(self.shell('printf x | "$@"', "chat", "gpt-5.4").status, 0)
+        self.assertEqual(self.execute("chat", "gpt-5.4", input=b"x").status, 0)
         self.assertEqual((self.gateway.requests[-1].json["model"], self.sent()), ("gpt-5.4", "x"))
-        self.assertEqual(self.shell('"$@" </dev/null', "chat", "gpt-5.4").status, 0)
+        self.assertEqual(self.execute("chat", "gpt-5.4").status, 0)  # </dev/null
         self.assertEqual((self.gateway.requests[-1].json["model"], self.sent()), ("gpt-5.4-mini", "gpt-5.4"))
         self.assertEqual(self.shell('{ sleep 0.5; printf x; } | "$@"', "chat", "gpt-5.4").status, 0)
         self.assertEqual((self.gateway.requests[-1].json["model"], self.sent()), ("gpt-5.4", "x"))

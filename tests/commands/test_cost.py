@@ -229,7 +229,7 @@ class Estimates(CostCase):
                 self.assertEqual(self.gateway.requests, [])
 
     def test_a_closed_stdout_is_noticed_before_anything_is_sent(self):
-        self.assertQuietly(13, self.shell('"$@" >&-', "cost", "gpt-5.4-mini", "1", "2"))
+        self.assertQuietly(13, self.execute("cost", "gpt-5.4-mini", "1", "2", closed=(1,)))
         self.assertEqual(self.gateway.requests, [])
 
     def test_a_name_with_a_slash_is_one_segment(self):

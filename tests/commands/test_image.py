@@ -211,7 +211,7 @@ class Places(TaskCase):
 
     def test_a_closed_stdout_is_noticed_before_anything_is_sent(self):
         for words in (["x", "-o", "x.png"], ["--resume", IGEN]):
-            self.assertQuietly(13, self.shell('"$@" >&-', "image", *words))
+            self.assertQuietly(13, self.execute("image", *words, closed=(1,)))
         self.assertEqual(self.gateway.requests, [])
 
     def test_each_path_that_was_saved_is_a_line(self):

@@ -136,7 +136,7 @@ class Lists(ModelsCase):
 
     def test_a_closed_stdout_is_noticed_before_anything_is_sent(self):
         for words in ([], ["-l"], ["gpt-5.4-mini"]):
-            self.assertQuietly(13, self.shell('"$@" >&-', "models", *words))
+            self.assertQuietly(13, self.execute("models", *words, closed=(1,)))
         self.assertEqual(self.gateway.requests, [])
 
     def test_a_dry_run_shows_the_request(self):

@@ -144,7 +144,7 @@ class Requests(SearchCase):
         self.assertEqual(document["cost"], {"usd": "0.0000188000", "source": "gateway"})
 
     def test_a_closed_stdout_is_noticed_before_anything_is_sent(self):
-        self.assertQuietly(13, self.shell('"$@" >&-', "search", "q"))
+        self.assertQuietly(13, self.execute("search", "q", closed=(1,)))
         self.assertEqual(self.gateway.requests, [])
 
     def test_a_dry_run_shows_the_request_and_needs_no_key(self):

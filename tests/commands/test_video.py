@@ -114,7 +114,7 @@ class Requests(TaskCase):
     def test_a_closed_stdout_is_noticed_before_anything_is_sent(self):
         for words in (["waves"], ["--resume", VGEN], ["--list"], ["--cancel", VGEN]):
             with self.subTest(words):
-                self.assertQuietly(13, self.shell('"$@" >&-', "video", *words))
+                self.assertQuietly(13, self.execute("video", *words, closed=(1,)))
                 self.assertEqual(self.gateway.requests, [])
 
     def test_dry_run_sends_nothing_whatever_goes_with_it(self):

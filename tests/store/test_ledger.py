@@ -973,18 +973,18 @@ class TakingOver(LedgerCase):
 
     @unittest.skipIf(os.name == "nt", "limits of POSIX")
     def test_a_limit_on_the_size_of_files_does_as_little_harm(self):
-        import resource
-
+        code = (
+            "import resource, sys\n"
+            "sys.dont_write_bytecode = True\n"  # what it would write would be cut
+            f"sys.path.insert(0, {str(ROOT)!r})\n"
+            "resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv.pop(1)),) * 2)\n"
+            "from alltoken_call.__main__ import entry; entry()\n"
+        )
         self.old(more=2_000)
         size = os.path.getsize(self.path)
         for limit in (1_000, size // 2, size, size + 8_192):
             with self.subTest(limit=limit):
-                result = self.execute(
-                    "chat",
-                    "hi",
-                    environ={"PYTHONDONTWRITEBYTECODE": "1"},  # what it would write would be cut
-                    preexec_fn=lambda limit=limit: resource.setrlimit(resource.RLIMIT_FSIZE, (limit,) * 2),
-                )
+                result = self.execute(str(limit), "chat", "hi", code=code)
                 self.assertQuietly(0, result)
                 self.assertEqual((result.out, result.err.count("[warning]")), (HI, 1), result.err)
                 self.assertEqual(self.version(), 1)
