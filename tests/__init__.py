@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import gc
-import multiprocessing
 import os
 import unittest
 from collections.abc import Iterator
 from typing import Any
-
-from . import forks
 
 _OUTCOMES = ("failures", "errors", "skipped", "expectedFailures")  # lists of (test, text)
 # What takes longest begins first, or one core would work on it when all others have done.
@@ -70,6 +66,11 @@ class _Parallel(unittest.TestSuite):
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         if cores == 1 or debug or len(self.modules) == 1:
             return super().run(result, debug)
+        import concurrent.futures
+        import multiprocessing
+
+        from . import forks
+
         forks.begin()
         gc.collect()
         gc.freeze()  # what the workers share is not looked at, and so not copied, again and again

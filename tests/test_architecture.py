@@ -209,7 +209,12 @@ class Rooms(unittest.TestCase):
     def test_to_import_the_package_loads_nothing_else_of_it(self):
         code = "import sys, alltoken_call; print([name for name in sys.modules if name.startswith('alltoken_call')])"
         done = subprocess.run(
-            [sys.executable, "-c", code], cwd=PACKAGE.parent, capture_output=True, text=True, check=True, timeout=30
+            [sys.executable, "-S", "-c", code],
+            cwd=PACKAGE.parent,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=30,
         )
         self.assertEqual(done.stdout, "['alltoken_call']\n")
 

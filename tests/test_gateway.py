@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import http.client
 import json
-import sys
 from decimal import Decimal
 
 from .gateway import CHAT, KEY, refuse, stream
-from .harness import ROOT, Case
+from .harness import PYTHON, ROOT, Case
 
 PATH = CHAT.split()[1]
 ASK = {"model": "gpt-5.4-mini", "messages": [{"role": "user", "content": "hi"}]}
@@ -102,7 +101,7 @@ class Protocol(Case):
 
 class Runnable(Case):
     def test_it_runs_a_command_and_passes_its_exit_status_on(self):
-        command = [sys.executable, "-m", "tests.gateway"]
+        command = [*PYTHON, "-m", "tests.gateway"]
         for argv, status, shown in (
             (["chat", "gpt-5.4-mini", "hi"], 0, "echoes: hi"),
             (["chat", "-m", "nothing", "hi"], 1, "upstream_model_not_found"),

@@ -7,7 +7,6 @@ import http.client
 import json
 import struct
 import subprocess
-import sys
 import tempfile
 import unittest
 from decimal import Decimal
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from .gateway import CHAT, delta, png, refuse, reply
+from .harness import PYTHON
 from .relay import RELAY_KEY, Relay
 from .relay_media import JPEG, MODELS, SERVER, WEBP
 
@@ -550,7 +550,7 @@ class Runnable(unittest.TestCase):
                 ["chat", "claude-sonnet-4-6", "hi"],
                 ["--dialect", "openrouter", "chat", "openai/gpt-5.4-mini", "hi"],
             ):
-                command = [sys.executable, "-m", "tests.relay", *words]
+                command = [*PYTHON, "-m", "tests.relay", *words]
                 run = subprocess.run(
                     command, check=False, cwd=ROOT, env=other | {"HOME": home}, capture_output=True, timeout=30
                 )

@@ -17,7 +17,7 @@ from alltoken_call.cli import parser as command_lines
 from alltoken_call.cli import skills
 from alltoken_call.errors import ExitStatus
 
-from .harness import PACKAGE, ROOT, Case
+from .harness import PACKAGE, PYTHON, ROOT, Case
 
 ALLOWED = {"name", "description", "license", "compatibility", "allowed-tools", "metadata"}
 PAGES = ("README.md", "SKILL.md")
@@ -290,7 +290,7 @@ class Skill(Case):
         for name in ("sqlite3", "json", "errors", "config", "argparse", "urllib", "tempfile", "decimal"):
             self.file(f"{name}.py", "raise SystemExit('hostile')")
         shutil.copytree(ROOT / "alltoken_call", os.path.join(self.folder, "skill", "alltoken_call"))
-        command = [sys.executable, os.path.join("skill", "alltoken_call")]
+        command = [*PYTHON, os.path.join("skill", "alltoken_call")]
         for words in (
             ["chat", "-m", "gpt-5.4-mini", "-"],
             ["search", "-"],
@@ -310,7 +310,7 @@ class Skill(Case):
         os.mkdir(os.path.join(package, "__pycache__"))
         self.file("alltoken_call/__pycache__/errors.cpython-311.pyc", b"stale")
         self.file("other.py", "raise SystemExit('packed')")
-        script = f'python3() {{ "{sys.executable}" "$@"; }}\n{recipe}'
+        script = f'python3() {{ "{sys.executable}" -S "$@"; }}\n{recipe}'
         temporary = os.path.join(self.folder, "temporary")
         os.mkdir(temporary)
         for _ in range(2):
@@ -324,7 +324,7 @@ class Skill(Case):
             names = packed.namelist()
         ours = r"__main__\.py|alltoken_call/([\w/]*(\.py|/)|py\.typed)?"
         self.assertEqual([name for name in names if not re.fullmatch(ours, name) or "__pycache__" in name], [])
-        command = [sys.executable, os.path.join(self.folder, "alltoken-call.pyz")]
+        command = [*PYTHON, os.path.join(self.folder, "alltoken-call.pyz")]
         self.assertEqual(self.execute("chat", "hi", command=command).out[-3:], b"hi\n")
         self.assertEqual(self.execute("chat", command=command).status, 2)
         result = self.execute("image", "x", "--detach", command=command)

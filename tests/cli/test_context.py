@@ -194,7 +194,7 @@ class Worlds(unittest.TestCase):
         )
         with tempfile.TemporaryDirectory() as folder:
             path = os.path.join(folder, "seen")
-            command = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", sys.executable, "-c", code, path]
+            command = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", sys.executable, "-S", "-c", code, path]
             subprocess.run(command, check=True, timeout=10)
             with open(path) as file:
                 self.assertEqual(file.read(), "3 None None None\n")

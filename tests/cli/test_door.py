@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 
-from ..harness import PACKAGE, ROOT, Case
+from ..harness import PACKAGE, PYTHON, ROOT, Case
 
 # What the commands load in the course of a run, and what the standard library only tries to load.
 NAMES = (
@@ -47,15 +47,15 @@ class Door(Case):
     def test_what_lies_beside_the_package_is_not_imported(self):
         place = self.hostile("skill", *NAMES)
         inside = shutil.copytree(PACKAGE, os.path.join(place, "alltoken_call"))
-        self.check(sys.executable, inside, runs=RUNS)
+        self.check(sys.executable, inside)
+        self.check(*PYTHON, inside, runs=RUNS[1:])
         self.check(sys.executable, "-I", inside)
         self.check(sys.executable, os.path.join(inside, "__main__.py"))
 
     def test_what_lies_in_the_working_directory_is_not_imported(self):
         place = self.hostile("work", *NAMES)
         shutil.copytree(PACKAGE, os.path.join(place, "alltoken_call"))
-        self.check(sys.executable, "-m", "alltoken_call", runs=RUNS[1:4])
-        self.check(sys.executable, "-S", "-m", "alltoken_call")
+        self.check(*PYTHON, "-m", "alltoken_call", runs=RUNS[:4])
         self.check(sys.executable, "alltoken_call")
         self.check(sys.executable, PACKAGE)
         self.check(sys.executable, "-m", "alltoken_call", PYTHONPATH=str(ROOT))

@@ -178,8 +178,8 @@ class Completion(Case):
     def test_zsh_offers_commands_options_choices_and_files(self):
         script = self.script("zsh")
         (self.root / "_alltoken-call").write_bytes(script.read_bytes())
-        installed = f"fpath=({self.root} $fpath); compinit -u"
-        for how, cases in ((installed, self.cases()), (f"compinit -u; . {script}", CASES[:2])):
+        installed = f"fpath=({self.root} $fpath); compinit -u -D"
+        for how, cases in ((installed, self.cases()), (f"compinit -u -D; . {script}", CASES[:2])):
             pid, terminal = self.zsh(f"autoload -Uz compinit; {how}")
             try:
                 for words, wanted, unwanted in cases:
@@ -197,7 +197,7 @@ class Completion(Case):
         self.cases()
         (self.root / "alltoken-call").write_text("#!/bin/sh\nprintf '<%s>' \"$@\"; echo; echo do''ne\n")
         (self.root / "my cat photo.png").touch()
-        pid, terminal = self.zsh(f"autoload -Uz compinit; compinit -u; . {script}")
+        pid, terminal = self.zsh(f"autoload -Uz compinit; compinit -u -D; . {script}")
         try:
             for typed, words in TYPED:
                 with self.subTest(typed):

@@ -13,7 +13,7 @@ from contextlib import closing
 from typing import Any
 
 from ..gateway import CHAT, COST, DONE, frames, png, stream
-from ..harness import PACKAGE, PATIENCE, Case
+from ..harness import PACKAGE, PATIENCE, PYTHON, Case
 
 LONG = "x" * 300_000  # more than a pipe holds
 
@@ -111,7 +111,7 @@ class Stalls(Case):
             " print(done.returncode, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
         )
         begun = time.monotonic()
-        command = [sys.executable, "-c", measure, sys.executable, PACKAGE]
+        command = [*PYTHON, "-c", measure, *PYTHON, PACKAGE]
         result = self.execute("chat", "-", "--max-wait", "2", command=command)
         self.assertLess(time.monotonic() - begun, 3)
         status, peak = map(int, result.out.split())

@@ -11,7 +11,7 @@ import time
 import unittest
 
 from ..gateway import png, reply
-from ..harness import PACKAGE
+from ..harness import PACKAGE, PYTHON
 from ..task_support import GET_IMAGE, IGEN, IMAGES, TASK_KEYS, TaskCase, document, entry, normal
 
 
@@ -518,9 +518,7 @@ class Memory(TaskCase):
         data = document(entry(b"\x89PNG\r\n\x1a\n" + os.urandom(1 << 20) * 30), usage={"input_tokens": 1})
         self.gateway.on(GET_IMAGE, reply(200, data))
         measure = "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True); print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
-        done = self.execute(
-            command=[sys.executable, "-c", measure, sys.executable, PACKAGE, "image", "x", "-o", "x.png"]
-        )
+        done = self.execute(command=[*PYTHON, "-c", measure, *PYTHON, PACKAGE, "image", "x", "-o", "x.png"])
         self.assertQuietly(0, done)
         peak = int(done.out.split()[-1]) // (1024 if sys.platform != "darwin" else 1 << 20)
         self.assertLess(peak, 64, "MiB")
