@@ -74,6 +74,7 @@ class _Parallel(unittest.TestSuite):
         forks.begin()
         gc.collect()
         gc.freeze()  # what the workers share is not looked at, and so not copied, again and again
+        gc.set_threshold(100_000)  # as the command sets it for itself
         fork = multiprocessing.get_context("fork")  # what was loaded is there already
         with concurrent.futures.ProcessPoolExecutor(3 * cores, fork) as pool:  # most of the time is waiting
             for count, outcomes in pool.map(_run, range(len(self.modules))):

@@ -43,7 +43,7 @@ from alltoken_call.commands import chat, cost, image, models, video
 from alltoken_call.net import clock as net_clock
 from alltoken_call.net import response, sse
 from alltoken_call.net.chunked import Dechunker
-from alltoken_call.store import files
+from alltoken_call.store import database, files
 
 from .gateway import CHAT, DONE, KEY, Gateway, Tasks, delta, event, frames, png, raw, refuse, reply, stream
 from .harness import MEMORY, PATIENCE, ROOT, Case, Result
@@ -725,8 +725,25 @@ class World(Case):
         self.assertLessEqual(len(besides), runs * self.most_asides)
 
 
+@functools.cache
+def empty_ledger() -> bytes:
+    """The file of a ledger without rows."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "ledger.db")
+        with database.opened(path, write=True):
+            pass
+        with open(path, "rb") as file:
+            return file.read()
+
+
 class Rows(World):
-    """What runs one row."""
+    """What runs one row, where a ledger is: to make one takes as long as many a fault."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        os.makedirs(self.state, 0o700)
+        with open(os.path.join(self.state, "ledger.db"), "wb") as file:
+            file.write(empty_ledger())
 
     def check(self, fault: Fault, row: Row, command: str, *, as_json: bool) -> None:
         known = self.commands[command]
