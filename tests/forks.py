@@ -31,7 +31,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 PACKAGE = os.path.join(ROOT, "alltoken_call")
 POSSIBLE = sys.platform.startswith("linux")
 _lock = multiprocessing.Lock()  # held from a task to the pid that answers it
-_servers: dict[int, socket.socket] = {}  # by user
+_servers: dict[int, tuple[socket.socket, subprocess.Popen]] = {}  # by user
 
 
 class Forked(subprocess.Popen):
@@ -100,9 +100,9 @@ def _server() -> socket.socket:
         with theirs:
             command = [sys.executable, "-S", os.path.abspath(__file__), str(theirs.fileno())]
             process = subprocess.Popen(command, env={}, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
-        _servers[key] = ours
+        _servers[key] = ours, process  # a fork must not drop what it is no parent of
         multiprocessing.util.Finalize(None, _end, (ours, process), exitpriority=1)  # a worker of a pool runs it, too
-    return _servers[key]
+    return _servers[key][0]
 
 
 def _end(door: socket.socket, process: subprocess.Popen) -> None:
