@@ -412,7 +412,7 @@ class Outcomes(Case):
 
     def test_the_last_line_of_a_task_that_goes_on_is_how_to_resume_it(self):
         self.gateway.work = 100
-        result = self.call("image", "x", "--max-wait", "0.05")
+        result = self.call("image", "x", "--max-wait", "0.25")
         self.assertQuietly(8, result)
         self.assertRegex(result.err, r"\nalltoken-call image --resume igen_\w+  # [^\n]*\n\Z")
 
