@@ -1,7 +1,7 @@
 """What happens in a run of an agent, in the order given here.
 
-`name` is what `Agent.on` takes; a handler gets the values of `fields`, in their order. A type checker knows an event's
-fields by its `name`.
+`name` is what `Agent.on` takes; a handler gets the values of `fields`: of the attributes without a default, in their
+order. A type checker knows an event's fields by its `name`.
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ class Event:
     name = ""
     fields: tuple[str, ...] = ()
 
+    def __init_subclass__(cls) -> None:
+        cls.fields = tuple(field for field in cls.__annotations__ if not hasattr(cls, field))
+
     def __init__(self, *values: Any, **more: Any) -> None:
         vars(self).update(zip(self.fields, values), **more)
 
@@ -36,7 +39,6 @@ class UserMessage(Event):
     """The user's message was added to the conversation."""
 
     name: Literal["message:user"] = "message:user"
-    fields = ("message",)
     message: dict[str, Any]
 
 
@@ -56,7 +58,6 @@ class StreamDelta(Event):
     """A piece of an answer, and all of it so far."""
 
     name: Literal["stream:delta"] = "stream:delta"
-    fields = ("text", "so_far")
     text: str
     so_far: str
 
@@ -65,7 +66,6 @@ class StreamEnd(Event):
     """An answer is whole. `final`: no call follows."""
 
     name: Literal["stream:end"] = "stream:end"
-    fields = ("text",)
     text: str
     final: bool = False
 
@@ -74,7 +74,6 @@ class ToolCalled(Event):
     """A tool is called now. `arguments` is None if what the model sent is not an object."""
 
     name: Literal["tool:call"] = "tool:call"
-    fields = ("tool", "arguments", "call_id")
     tool: str
     arguments: dict[str, Any] | None
     call_id: str
@@ -85,7 +84,6 @@ class ToolResulted(Event):
     went well has written to stderr."""
 
     name: Literal["tool:result"] = "tool:result"
-    fields = ("tool", "result", "call_id")
     tool: str
     result: str
     call_id: str
@@ -98,7 +96,6 @@ class Step(Event):
     """A request to the model has ended, and the calls that it wanted; its tokens and dollars, None if unknown."""
 
     name: Literal["step"] = "step"
-    fields = ("usage", "cost")
     usage: dict[str, Any] | None
     cost: Decimal | None
 
@@ -107,7 +104,6 @@ class AssistantMessage(Event):
     """The model's message was added to the conversation: the run's result."""
 
     name: Literal["message:assistant"] = "message:assistant"
-    fields = ("message",)
     message: dict[str, Any]
 
 
@@ -115,7 +111,6 @@ class Failed(Event):
     """The run ends with an error, which is raised after this."""
 
     name: Literal["error"] = "error"
-    fields = ("error",)
     error: CallError
 
 
@@ -125,19 +120,7 @@ class ThinkingEnd(Event):
     name: Literal["thinking:end"] = "thinking:end"
 
 
-ALL = (
-    UserMessage,
-    ThinkingStart,
-    StreamStart,
-    StreamDelta,
-    StreamEnd,
-    ToolCalled,
-    ToolResulted,
-    Step,
-    AssistantMessage,
-    Failed,
-    ThinkingEnd,
-)
+ALL = tuple(Event.__subclasses__())
 AnyEvent = (
     UserMessage
     | ThinkingStart
