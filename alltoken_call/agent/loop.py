@@ -109,7 +109,7 @@ class Loop:
     def _step(self, run: Run) -> Generator[AnyEvent, None, bool]:
         """One request, and the calls of its answer; whether another request is to follow."""
         answer = yield from self._ask(run)
-        calls = [ToolCall.of(call) for call in answer.tool_calls]
+        calls = [ToolCall(call) for call in answer.tool_calls]
         cut = bool(calls) and answer.finish_reason in CUT
         if cut or not calls:
             run.text = answer.text
@@ -153,7 +153,7 @@ class Loop:
             if isinstance(partial, Answer):
                 whole = partial.finish_reason in WHOLE and partial.finish_reason not in CUT
                 if error.code == "interrupted" and whole:
-                    self._keep(partial, [ToolCall.of(call) for call in partial.tool_calls])
+                    self._keep(partial, [ToolCall(call) for call in partial.tool_calls])
                 self._account(partial, error.status)
                 if not again:
                     run.add(partial)
@@ -177,7 +177,7 @@ class Loop:
         """Put an answer's message into the conversation, with a result for each of its calls, and save it."""
         message: dict[str, Any] = {"role": "assistant", "content": answer.text or (None if calls else "")}
         if calls:
-            message["tool_calls"] = [call.document(was) for call, was in zip(calls, answer.tool_calls)]
+            message["tool_calls"] = [call.document for call in calls]
         if self._echoes and answer.echoed and answer.reasoning:
             message["reasoning_content"] = answer.reasoning
         results = [{"role": "tool", "tool_call_id": call.id, "content": NOT_RUN} for call in calls]

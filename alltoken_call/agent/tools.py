@@ -34,33 +34,27 @@ put lines like these into it, behind its comment sign:
 
 
 class ToolCall:
-    """A call that the model wants made; `arguments` is None if what it sent is not an object."""
+    """A call that the model wants made: its `id`, or one of ours, the tool's `name`, and the `arguments`: None if what
+    it sent is not an object; nothing at all is an empty one.
 
-    def __init__(self, id: str, name: str, arguments: dict[str, Any] | None, sent: str) -> None:
-        self.id = id
-        self.name = name
-        self.arguments = arguments
-        self._sent = sent  # the arguments' text for the history
+    `document` is the call for the history: as it came, but with that id, and with JSON for arguments.
+    """
 
-    @classmethod
-    def of(cls, document: Mapping[str, Any]) -> ToolCall:
-        """The call in a message's `tool_calls`; empty arguments are an empty object, a missing id gets one of ours."""
-        function = document.get("function") or {}
+    def __init__(self, sent: Mapping[str, Any]) -> None:
+        function = sent.get("function") or {}
         raw = function.get("arguments") or ""
         try:
             value = parse_json(raw) if raw.strip() else {}
-            sent = json.dumps(value)
+            text = json.dumps(value)
             with contextlib.suppress(ValueError):  # NaN, a line break in a string, nothing at all: servers refuse that
                 json.dumps(json.loads(raw), allow_nan=False)
-                sent = raw
+                text = raw
         except (ValueError, RecursionError):
-            value, sent = None, json.dumps({"INVALID_JSON": raw})
-        known = value if isinstance(value, dict) else None
-        return cls(document.get("id") or f"call_{os.urandom(6).hex()}", function.get("name") or "", known, sent)
-
-    def document(self, was: Mapping[str, Any]) -> dict[str, Any]:
-        """The call for the history: what `was` sent, with an id, and with JSON for arguments."""
-        return {**was, "id": self.id, "function": {**was["function"], "arguments": self._sent}}
+            value, text = None, json.dumps({"INVALID_JSON": raw})
+        self.id: str = sent.get("id") or f"call_{os.urandom(6).hex()}"
+        self.name: str = function.get("name") or ""
+        self.arguments: dict[str, Any] | None = value if isinstance(value, dict) else None
+        self.document = {**sent, "id": self.id, "function": {**function, "arguments": text}}
 
 
 class Limits:
