@@ -145,7 +145,7 @@ class CallError(Exception):
         """The end that a failure makes, with other attributes where the call knows better."""
         names = ("message", "code", "status", "hint", "http", "type", "request_id")
         inherited = {name: getattr(error, name) for name in names} | {"partial": getattr(error, "partial", None)}
-        return CallError(**inherited | changes)
+        return cls(**inherited | changes)
 
 
 class UsageError(CallError):

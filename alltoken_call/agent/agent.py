@@ -21,7 +21,7 @@ from .keeping import Keeping
 from .loop import Loop
 from .servers import Serving
 from .state import State
-from .tools import Tool
+from .tools import RESULT_LIMIT, Limits, Tool
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -95,16 +95,16 @@ class Agent:
     ) -> None:
         environ = settings.environment(gateway, api_key, base_url)
         self._state = State()
-        stop = self._state.cancelled.is_set
-        self._client = settings.client_of(
-            environ, gateway, Clock(sleep=self._state.sleep), timeout=timeout, ledger=ledger, stop=stop
-        )
+        clock, stop = Clock(sleep=self._state.sleep), self._state.cancelled.is_set
+        self._client = settings.client_of(environ, gateway, clock, timeout=timeout, ledger=ledger, stop=stop)
         self._max_wait = math.inf if max_wait is None else settings.seconds("max_wait", max_wait)
-        self._approve = approve
         self._instructions = instructions
         self._kept = Keeping(os.fspath(thread), config.state_dir(environ)) if thread is not None else None
         secrets = [secret for secret in (*config.secrets(environ), self._client.key) if secret]
-        self._serving = Serving(mcp, environ, config.without_keys(environ, self._client.key), stop)
+        self._serving = Serving(mcp, environ, self._client)
+        self._approve = approve
+        longest = settings.seconds("tool_timeout", tool_timeout)
+        limits = Limits(longest, RESULT_LIMIT, self._client.over, lambda text: redacted(text, *secrets))
         command = "search" if enable_search else "chat"
         named = settings.model_of(self._client, environ, command, model, self._kept.model if self._kept else None)
         body: dict[str, Any] = {"model": named}
@@ -116,15 +116,13 @@ class Agent:
             self._client,
             body | settings.fields(params),
             self._kept.messages if self._kept else [],
-            [],
+            {},
+            limits,
             command=command,
             max_steps=int(settings.number("max_steps", max_steps, 1)),
             limit=settings.dollars(max_cost),
             approve=self._allows,
             save=self._save,
-            stop=lambda: stop() or self._client.clock.left() <= 0,
-            tool_timeout=settings.seconds("tool_timeout", tool_timeout),
-            clean=lambda text: redacted(text, *secrets),
         )
         self._instruct()
         for tool in tools:
@@ -322,7 +320,7 @@ class Agent:
             self._instruct()
         if content is None and not loop.messages:
             raise UsageError("the conversation is empty: it cannot be continued")
-        loop.tools = self._serving.start(loop.tools, clock.left)
+        loop.tools = self._serving.start(loop.tools)
         kept = {name: value for name, value in loop.body.items() if name != "stream_options"}
         loop.body = kept | streaming(wanted=streamed)
 

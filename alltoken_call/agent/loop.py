@@ -12,10 +12,10 @@ from ..calls.models import estimate
 from ..errors import CallError, ExitStatus, Interrupted
 from ..gateways.delta import CUT, WHOLE
 from ..gateways.prices import amount
-from ..values import NOTHING, UNKNOWN, Answer
+from ..values import UNKNOWN, Answer
 from . import events
 from .run import Run, sum_of_costs
-from .tools import RESULT_LIMIT, Handed, Limits, ToolCall
+from .tools import Handed, ToolCall
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ..calls.client import Client
-    from ..values import Cost, Event
-    from .tools import Tool
+    from ..values import Event
+    from .tools import Limits, Tool
 
     AnyEvent = events.AnyEvent | Event
     Approve = Callable[[ToolCall, Tool], bool | str]
@@ -43,12 +43,11 @@ class Unfinished(CallError):
 
 
 class Loop:
-    """A conversation with a model that may call `tools`.
+    """A conversation with a model that may call `tools`, by name; `limits` are those of each call.
 
     `body` is what each request has besides the messages; `messages` is the conversation, which grows. `save` keeps it
-    after each change that matters, `approve` says whether a call may run (a text is a refusal with its reason), and
-    `stop` whether the run is to end now. `limit` is in dollars. `answering` makes one request, `clean` redacts the key
-    from a result.
+    after each change that matters, and `approve` says whether a call may run (a text is a refusal with its reason).
+    `limit` is in dollars, for the run's requests and those that were `earlier`. `answering` makes one request.
     """
 
     def __init__(
@@ -56,32 +55,28 @@ class Loop:
         client: Client,
         body: dict[str, Any],
         messages: list[dict[str, Any]],
-        tools: list[Tool],
+        tools: dict[str, Tool],
+        limits: Limits,
         *,
-        command: str = "chat",
-        max_steps: int = 10,
-        limit: Decimal | None = None,
-        approve: Approve = lambda call, tool: True,  # noqa: ARG005
-        save: Callable[[], None] = lambda: None,
-        stop: Callable[[], bool] = lambda: False,
-        tool_timeout: float = 60.0,
-        tool_output: int = RESULT_LIMIT,
-        clean: Callable[[str], str] = lambda text: text,
+        command: str,
+        max_steps: int,
+        limit: Decimal | None,
+        approve: Approve,
+        save: Callable[[], None],
         answering: Answering = answering,
     ) -> None:
         self.client = client
         self.body = body
         self.messages = messages
-        self.tools = {tool.name: tool for tool in tools}
+        self.tools = tools
+        self.limits = limits
         self.command = command
         self.max_steps = max_steps
         self.limit = limit
         self.approve = approve
         self.save = save
-        self.stop = stop
         self._answering = answering
-        self.limits = Limits(tool_timeout, tool_output, stop, clean)
-        self.earlier = NOTHING  # what is spent of `limit` before this run
+        self.earlier: list[Answer] = []
         self._echoes = True  # reasoning goes back to the model
 
     def run(self, content: Any = None) -> Generator[AnyEvent, None, None]:
@@ -93,14 +88,14 @@ class Loop:
         """
         self.value = run = Run(self.body["model"])
         try:
-            self._check_cost(run, self.earlier)
+            self._check_cost()
             if content is not None:
                 message = {"role": "user", "content": content}
                 self.messages.append(message)
                 yield events.UserMessage(message)
             yield events.ThinkingStart()
             while (yield from self._step(run)):
-                self._check_limits(run)
+                self._check_limits()
         except (CallError, Interrupted) as error:
             end = self._ended(run, error)
             yield events.Failed(end)
@@ -127,7 +122,7 @@ class Loop:
             why = "the answer was cut by the limit of tokens while it called tools: none of them was run"
             raise CallError(why, code="cut_short", status=ExitStatus.CUT_SHORT, hint="--max-tokens raises it")
         if calls:
-            run.tool_calls = yield from self._run_calls(run, message, calls)
+            run.tool_calls = yield from self._run_calls(run, calls)
         yield events.Step(answer.usage, amount(answer.cost.usd))
         if calls and not run.tool_calls:
             return True
@@ -185,28 +180,26 @@ class Loop:
         self.save()
         return message
 
-    def _run_calls(
-        self, run: Run, message: dict[str, Any], calls: list[ToolCall]
-    ) -> Generator[AnyEvent, None, list[dict[str, Any]]]:
-        """Run the calls of a message one after the other; returns those that only the caller can run."""
+    def _run_calls(self, run: Run, calls: list[ToolCall]) -> Generator[AnyEvent, None, list[dict[str, Any]]]:
+        """Run the calls of the last message one after the other; returns those that only the caller can run."""
         handed = []
-        for call, result, document in zip(calls, self.messages[-len(calls) :], message["tool_calls"]):
+        for call, result in zip(calls, self.messages[-len(calls) :]):
             if isinstance(self.tools.get(call.name), Handed):
-                handed.append(document)
-                continue
-            self._check_time(run)
-            yield from self._call(run, call, result)
+                handed.append(call.document)
+            else:
+                yield from self._call(run, call, result)
         return handed
 
     def _call(self, run: Run, call: ToolCall, result: dict[str, Any]) -> Iterator[AnyEvent]:
         """Run one call, and put what it brings into its message of the conversation."""
+        self._check_time()
         clock = self.client.clock
         told: dict[str, Any] = {"id": call.id, "name": call.name, "arguments": call.arguments}
         told |= {"result": NOT_RUN, "ok": False, "seconds": 0.0}
-        run.steps[-1]["calls"].append(told)
+        run.steps[-1][1].append(told)
         yield events.ToolCalled(call.name, call.arguments, call.id)
         tool, refusal = self.tools.get(call.name), self._refusal(call)
-        self._check_time(run)  # a question may have taken it
+        self._check_time()  # a question may have taken it
         began = clock.monotonic()
         if refusal is None and tool is not None and call.arguments is not None:
             told["result"] = result["content"] = STARTED
@@ -221,9 +214,7 @@ class Loop:
             self.save()
         errors = tool.errors if tool and ok else ""
         yield events.ToolResulted(call.name, text, call.id, ok=ok, seconds=seconds, errors=errors)
-        self._check_time(run)
-        if self.stop():
-            raise CallError("cancelled", code="cancelled", status=ExitStatus.INTERRUPTED)
+        self._check_time()
 
     def _refusal(self, call: ToolCall) -> str | None:
         """Why a call is not run; None if it is."""
@@ -235,28 +226,33 @@ class Loop:
         allowed = self.approve(call, tool)
         return None if allowed is True else f"refused: {allowed or 'the user does not allow this call'}"
 
-    def _check_time(self, run: Run) -> None:
-        """Raise `Unfinished` at the deadline."""
+    def _check_time(self) -> None:
+        """Raise `Unfinished` at the deadline, and `CallError` if the run was cancelled."""
         if self.client.clock.left() <= 0:
-            raise Unfinished("the time of --max-wait is over", code="max_wait", partial=run)
+            raise Unfinished("the time of --max-wait is over", code="max_wait")
+        if self.client.over():
+            raise CallError("cancelled", code="cancelled", status=ExitStatus.INTERRUPTED)
 
-    def _check_limits(self, run: Run) -> None:
+    def _check_limits(self) -> None:
         """Raise `Unfinished` if no further request may be made."""
-        self._check_time(run)
-        if len(run.steps) >= self.max_steps:
-            raise Unfinished(f"the limit of {self.max_steps} request(s) is reached", partial=run)
-        self._check_cost(run, sum_of_costs([self.earlier, run.cost]))
+        self._check_time()
+        if len(self.value.steps) >= self.max_steps:
+            raise Unfinished(f"the limit of {self.max_steps} request(s) is reached")
+        self._check_cost()
 
-    def _check_cost(self, run: Run, cost: Cost) -> None:
+    def _check_cost(self) -> None:
         """Raise `Unfinished` if so much is spent, or it is unknown how much."""
-        if self.limit is None or cost.source in ("none", "local"):
+        answers = [*self.earlier, *self.value.answers]
+        cost = sum_of_costs([answer.cost for answer in answers])
+        if self.limit is None or not answers or cost.source in ("none", "local"):
             return
         spent = amount(cost.usd)
         if spent is None:
-            message = "it is unknown how much is spent, and no price to estimate it from was found"
-            raise Unfinished(message, code="max_cost", partial=run)
+            raise Unfinished(
+                "it is unknown how much is spent, and no price to estimate it from was found", code="max_cost"
+            )
         if spent >= self.limit:
-            raise Unfinished(f"${spent:f} of the limit of ${self.limit:f} is spent", code="max_cost", partial=run)
+            raise Unfinished(f"${spent:f} of the limit of ${self.limit:f} is spent", code="max_cost")
 
     @staticmethod
     def _ended(run: Run, error: CallError | Interrupted) -> CallError:
@@ -265,9 +261,7 @@ class Loop:
             return CallError("stopped by a signal", code="interrupted", status=error.status, partial=run)
         if isinstance(error.partial, Answer) and error.partial is not run:
             run.text = run.text or error.partial.text
-        if isinstance(error, Unfinished):
-            return error
-        return CallError.of(error, partial=run)
+        return (Unfinished if isinstance(error, Unfinished) else CallError).of(error, partial=run)
 
 
 def _refuses_reasoning(error: CallError) -> bool:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from typing import IO, Any
 
+    from .tools import Limits
+
 GRACE = 2.0  # seconds between TERM and KILL
 WAKE = 0.1  # seconds after which one looks around although nothing has happened
 STEP = 0.01  # seconds between two looks at processes that are to end
@@ -190,28 +192,23 @@ def end_groups(*groups: Process, servers: Sequence[Process] = ()) -> None:
 def run(
     argv: Sequence[str],
     data: bytes,
-    output: Ends,
-    *,
+    limits: Limits,
     environ: Mapping[str, str],
-    timeout: float,
-    stop: Callable[[], bool] = lambda: False,
     cwd: str | None = None,
-    end: Callable[[Process], None] | None = None,
-) -> tuple[int | None, str]:
-    """Run a program to its end, with `data` on its stdin and its stdout in `output`, which is changed; its exit status
-    and the end of its stderr.
+) -> tuple[int | None, Ends, str]:
+    """Run a program to its end, with `data` on its stdin; its exit status, what it printed, and the end of its stderr.
 
-    The status is negative for a signal, and None if the program was ended from here: after `timeout` seconds, or since
-    `stop` said so. What it has started is ended with it, also if it ends by itself. If an exception passes (a
-    signal's), `end` ends the group, if it is given. Raises `OSError` if the program cannot be run.
+    The status is negative for a signal, and None if the program was ended from here, by the limits. What it has started
+    is ended with it, also if it ends by itself. If an exception passes (a signal's), `limits.end` ends the group, if
+    there is one. Raises `OSError` if the program cannot be run.
     """
-    clock = Clock(max_wait=timeout)
+    clock, output = Clock(max_wait=limits.seconds), Ends(limits.characters)
     process: Process | None = None
     try:
         with signals_held():
             process = Process(argv, environ, cwd, output.add)
         process.outbox += data
-        while process.poll() is None and clock.left() > 0 and not stop():
+        while process.poll() is None and clock.left() > 0 and not limits.stop():
             if not process.outbox:
                 process.stdin.close()
             process.turn(clock.left())
@@ -219,9 +216,9 @@ def run(
         end_groups(process)
     except BaseException:
         if process is not None:
-            (end or end_groups)(process)
+            (limits.end or end_groups)(process)
         raise
-    return status, process.end_of_stderr()
+    return status, output, process.end_of_stderr()
 
 
 @contextlib.contextmanager

@@ -11,13 +11,18 @@ if TYPE_CHECKING:
 
 
 class Run(Answer):
-    """The value of a run: the final text, and its `steps`, one for each request. `model` is the one asked last."""
+    """The value of a run: the final text, and its `steps`: of each request the answer, and the calls that were made
+    for it, as documents. `model` is the one asked last."""
 
     def __init__(self, model: str) -> None:
         super().__init__(model)
-        self.steps: list[dict[str, Any]] = []
+        self.steps: list[tuple[Answer, list[dict[str, Any]]]] = []
         self.recorded = True  # each request has its row in the ledger
-        self._answers: list[Answer] = []
+
+    @property
+    def answers(self) -> list[Answer]:
+        """The answers alone."""
+        return [answer for answer, _ in self.steps]
 
     def add(self, answer: Answer) -> None:
         """Take in a request that has ended, well or not."""
@@ -27,31 +32,29 @@ class Run(Answer):
         self.served_model = answer.served_model
         self.finish_reason = answer.finish_reason
         self.reasoning = answer.reasoning
-        self._answers.append(answer)
-        self.steps.append(
-            {
-                "model": answer.model,
-                "request_id": answer.request_id,
-                "usage": answer.usage,
-                "cost": None,
-                "finish_reason": answer.finish_reason,
-                "text": answer.text,
-                "calls": [],
-            }
-        )
+        self.steps.append((answer, []))
         self.sum_up()
 
     def sum_up(self) -> None:
         """Make the sums anew: the cost of an answer was learnt."""
-        for step, answer in zip(self.steps, self._answers):
-            step["cost"] = {"usd": answer.cost.usd, "source": answer.cost.source}
-        bought = [answer for answer in self._answers if answer.cost.source != "none"]
-        self.usage = sum_of_usage([answer.usage for answer in bought])
-        self.cost = sum_of_costs([answer.cost for answer in self._answers])
+        self.usage = sum_of_usage([answer.usage for answer in self.answers if answer.cost.source != "none"])
+        self.cost = sum_of_costs([answer.cost for answer in self.answers])
 
     def fields(self) -> dict[str, Any]:
         """The keys of chat and search, and the steps."""
-        return super().fields() | {"steps": self.steps}
+        steps = [
+            {
+                "model": answer.model,
+                "request_id": answer.request_id,
+                "usage": answer.usage,
+                "cost": {"usd": answer.cost.usd, "source": answer.cost.source},
+                "finish_reason": answer.finish_reason,
+                "text": answer.text,
+                "calls": calls,
+            }
+            for answer, calls in self.steps
+        ]
+        return super().fields() | {"steps": steps}
 
 
 def sum_of_usage(blocks: list[dict[str, Any] | None]) -> dict[str, Any] | None:

@@ -5,17 +5,20 @@ They are started before the agent's first request, and end with it.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import weakref
 
-from ..errors import CallError, ExitStatus, UsageError
+from .. import config
+from ..errors import CallError, ExitStatus, Interrupted, UsageError
 from ..wire import as_object, parse_json
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
     from typing import Any
 
+    from ..calls.client import Client
     from .mcp import Server
     from .process import Process
     from .tools import Tool
@@ -42,37 +45,31 @@ _SEEN |= {"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "http_proxy", "h
 
 
 class Serving:
-    """The servers that are `named`: command lines, or .json files that list some.
+    """The servers that are `named`: command lines, or .json files that list some, with variables from `environ`."""
 
-    `environ` is what the files' variables come from, `seen` what a server may see of it. `stop` tells whether to give
-    up now.
-    """
-
-    def __init__(
-        self, named: Iterable[str], environ: Mapping[str, str], seen: Mapping[str, str], stop: Callable[[], bool]
-    ) -> None:
+    def __init__(self, named: Iterable[str], environ: Mapping[str, str], client: Client) -> None:
         self._named = list(named)
         self._environ = environ
-        self._seen = seen
-        self._stop = stop
+        self._client = client
         self._servers: list[Server] = []
 
-    def start(self, tools: dict[str, Tool], left: Callable[[], float]) -> dict[str, Tool]:
-        """Start what is not up yet, within the seconds that are `left`; `tools` with those of the servers.
+    def start(self, tools: dict[str, Tool]) -> dict[str, Tool]:
+        """Start what is not up yet; `tools` with those of the servers.
 
-        Raises `UsageError`, and `CallError` if it is stopped; then none is up.
+        Raises `UsageError`, and `CallError` if the client is to give up; then none is up.
         """
         if not self._named or self._servers:
             return tools
         from . import mcp
         from .tools import Remote
 
+        client = self._client
         self._servers = servers = [server for text in self._named for server in self._made(text)]
         weakref.finalize(self, mcp.close_all, servers)  # nobody has to call `close`
         found = dict(tools)
         try:
             for server in servers:
-                server.start(max(0.1, min(mcp.START, left())))
+                server.start(max(0.1, min(mcp.START, client.clock.left())))
                 for definition in server.tools:
                     name = tool_name(server.name, definition["name"], set(found))
                     found[name] = Remote(name, server, definition)
@@ -80,7 +77,10 @@ class Serving:
             self.close()
             if not isinstance(error, mcp.ServerError):
                 raise
-            if self._stop():
+            if client.clock.left() <= 0:
+                message = "the time of --max-wait is over, and the servers are not up"
+                raise CallError(message, code="max_wait", status=ExitStatus.NETWORK) from None
+            if client.over():
                 raise CallError("cancelled", code="cancelled", status=ExitStatus.INTERRUPTED) from None
             raise UsageError(f"the server {server.name}: {error}") from None
         return found
@@ -90,11 +90,12 @@ class Serving:
 
         from .mcp import Server
 
+        seen, stop = config.without_keys(self._environ, self._client.key), self._client.over
         if text.endswith(".json"):
-            return [Server(*entry, self._stop) for entry in read_config(text, self._environ, self._seen)]
+            return [Server(*entry, stop) for entry in read_config(text, self._environ, seen)]
         try:
             words = shlex.split(text)
-            return [Server(server_name(words), words, self._seen, None, self._stop)]
+            return [Server(server_name(words), words, seen, None, stop)]
         except (ValueError, IndexError):  # an open quote; no words
             raise UsageError(f"mcp: {text!r} is not a command line") from None
 
@@ -103,7 +104,8 @@ class Serving:
         if self._servers or groups:
             from .mcp import close_all
 
-            close_all(self._servers, groups)
+            with contextlib.suppress(Interrupted):  # a run has its end already; a signal only hastens theirs
+                close_all(self._servers, groups)
             self._servers = []
 
 

@@ -61,12 +61,19 @@ class Limits:
     """What a call may take: seconds, and characters of its result. `stop` tells whether it is to end now, `clean`
     takes the key out of a result, `end` ends a tool's processes if a signal comes."""
 
-    def __init__(self, seconds: float, characters: int, stop: Callable[[], bool], clean: Callable[[str], str]) -> None:
+    def __init__(
+        self,
+        seconds: float,
+        characters: int,
+        stop: Callable[[], bool],
+        clean: Callable[[str], str],
+        end: Callable[[Process], None] | None = None,
+    ) -> None:
         self.seconds = seconds
         self.characters = characters
         self.stop = stop
         self.clean = clean
-        self.end: Callable[[Process], None] | None = None
+        self.end = end
 
     def cut(self, text: str, missing: int = 0) -> str:
         """A result as the model gets it; first the key is taken out, of which a cut could leave a part. `missing` bytes
@@ -150,18 +157,9 @@ class Program(Tool):
         """Run it once; a status that is not 0 is told, with the end of its stderr."""
         from . import process
 
-        output = process.Ends(limits.characters)
+        data = json.dumps(arguments).encode()
         try:
-            status, errors = process.run(
-                self._argv,
-                json.dumps(arguments).encode(),
-                output,
-                environ=self._environ,
-                timeout=limits.seconds,
-                stop=limits.stop,
-                cwd=self._cwd,
-                end=limits.end,
-            )
+            status, output, errors = process.run(self._argv, data, limits, self._environ, self._cwd)
         except OSError as error:
             return f"error: cannot run {self._argv[0]}: {error.strerror}", False
         if status == 0:

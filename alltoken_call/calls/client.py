@@ -79,6 +79,7 @@ class Client:
         self.state = state
         self.tick = tick
         self.key = key
+        self._stop = stop
         self.prices: dict[str, Prices | None] = {}  # that were asked for, by model
         self.hurried: set[str] = set()  # models whose prices were asked for in a short time
         self.warned = False  # of calls of unknown cost that the budget counts
@@ -247,6 +248,10 @@ class Client:
         return one_line(redacted(text, self.key), limit)
 
     # Ends
+
+    def over(self) -> bool:
+        """Whether to give up now: the time is over, or `stop` says so."""
+        return self.clock.left() <= 0 or (self._stop is not None and self._stop())
 
     def ended(self, error: NetError | CallError | Interrupted, result: Result, **changes: Any) -> CallError:
         """The end that a failure makes of a call, with what was obtained until then; the one place that does it.

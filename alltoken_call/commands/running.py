@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from decimal import Decimal
 from functools import partial
 
 from .. import config
-from ..agent import events
+from ..agent import events, process
 from ..agent.loop import Loop
+from ..agent.servers import Serving
+from ..agent.tools import Limits
 from ..calls.chat import drained
 from ..calls.fallback import answering_with_fallback
 from ..errors import CallError, UsageError
@@ -94,32 +97,32 @@ def run(
         _show_request(args, context, output, body, thread, content)
         return None
     client = context.client(args, output)
+    process.close_proc_entry()
     found = tooling.find_tools(args, config.without_keys(context.environ, client.key))
     kept = Kept(args, context, output, thread, body, memory=talk is not None)
     if args.resume and content is None and not kept.messages:
         raise UsageError(f"{args.thread} has no conversation to continue")
     consent, shown = tooling.Consent(args, context, output), Shown(output)
-    with tooling.serving(args, context, client, found) as (tools, end_group):
-        consent.warn(tools)
+    with contextlib.closing(Serving(args.mcp, context.environ, client)) as servers:
+        tools = servers.start(found)
+        consent.warn(tools.values())
+        together = servers.close if args.mcp and talk is None else None  # a signal ends a tool and the servers at once
+        limits = Limits(args.tool_timeout, args.tool_output, client.over, output.without_key, together)
         loop = Loop(
             client,
             body,
             kept.messages,
             tools,
+            limits,
             command=command,
             max_steps=args.max_steps,
             limit=None if args.max_cost is None else Decimal(repr(args.max_cost)),
             approve=consent,
             save=kept.save,
-            stop=lambda: client.clock.left() <= 0,
-            tool_timeout=args.tool_timeout,
-            tool_output=args.tool_output,
-            clean=output.without_key,
             answering=partial(answering_with_fallback, choice=args.fallback, families=families),
         )
         if talk is not None:
             return Talk(context, output, loop, kept, shown).run(*talk, resume=args.resume)
-        loop.limits.end = end_group
         value = _run(loop, content, output, kept, shown, named)
     consent.check(value)
     return value
@@ -159,7 +162,7 @@ def _show_request(
     if content is not None:
         body["messages"].append({"role": "user", "content": content})
     if tools := tooling.find_tools(args, context.environ):
-        body["tools"] = [tool.definition() for tool in tools]
+        body["tools"] = [tool.definition() for tool in tools.values()]
     if loop_options.is_wanted(args):
         unknown = "; the tools of servers are not known" if args.mcp else ""
         output.note("dry-run", f"no tool and no server is started{unknown}")

@@ -10,7 +10,7 @@ from ..calls.chat import drained
 from ..errors import CallError, ExitStatus, Interrupted, OutputError
 from ..store import thread as threads
 from ..text import one_line
-from ..values import Cost, Report
+from ..values import Report
 from ..wire import tokens
 
 TYPE_CHECKING = False
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ..agent.loop import Loop
     from ..cli.context import Context
     from ..cli.output import Output
+    from ..values import Cost
     from .kept import Kept
     from .running import Shown
 
@@ -50,7 +51,6 @@ class Talk:
         self._attached: list[dict[str, Any]] = []  # images for the next message
         self._last: Any = None  # the last message, for /retry
         self._turns = 0
-        self._steps: list[dict[str, Any]] = []  # of all turns, for what they have cost
 
     def run(self, text: str, attached: list[dict[str, Any]], *, resume: bool) -> Report:
         """Read and answer until the user leaves; `text` and the images that are `attached` begin, or an unfinished run
@@ -128,11 +128,9 @@ class Talk:
 
     def _account(self) -> None:
         run = self._loop.value
-        if not run.steps:
-            return
-        self._steps += run.steps
-        self._loop.earlier = sum_of_costs([Cost(**step["cost"]) for step in self._steps])
-        self._output.dim(f"[cost] {_shown(run.cost)}")
+        if run.answers:
+            self._loop.earlier += run.answers
+            self._output.dim(f"[cost] {_shown(run.cost)}")
 
     def _save(self) -> None:
         try:
@@ -141,11 +139,12 @@ class Talk:
             self._output.tell(error)
 
     def _summary(self) -> str:
-        known = [Cost(**step["cost"]) for step in self._steps if step["cost"]["source"]]
-        unknown = len(self._steps) - len(known)
+        answers = self._loop.earlier
+        known = [answer.cost for answer in answers if answer.cost.source]
+        unknown = len(answers) - len(known)
         about = [_shown(sum_of_costs(known))] if known else []
         about += [f"{unknown} of unknown cost"] if unknown else []
-        counts = sum(tokens(step["usage"] or {}, "total_tokens") or 0 for step in self._steps)
+        counts = sum(tokens(answer.usage or {}, "total_tokens") or 0 for answer in answers)
         return ", ".join([f"{self._turns} turn(s)", f"{counts:,} tokens", *(about or ["nothing spent"])])
 
     def _command(self, word: str, rest: str) -> None:

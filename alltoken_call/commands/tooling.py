@@ -2,65 +2,31 @@
 
 from __future__ import annotations
 
-import contextlib
-
-from .. import config
-from ..errors import CallError, ExitStatus, Interrupted, UsageError
+from ..errors import CallError, ExitStatus, UsageError
 from . import loop
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterable, Mapping
 
-    from ..agent.process import Process
     from ..agent.run import Run
     from ..agent.tools import Tool, ToolCall
-    from ..calls.client import Client
     from ..cli.context import Context
     from ..cli.output import Output
 
 
-def find_tools(args: argparse.Namespace, environ: Mapping[str, str]) -> list[Tool]:
-    """The tools that the command line names but those of servers. Raises `UsageError`."""
+def find_tools(args: argparse.Namespace, environ: Mapping[str, str]) -> dict[str, Tool]:
+    """The tools that the command line names, by their names, but those of servers. Raises `UsageError`."""
     from ..agent import tools
 
-    found: list[Tool] = [tools.declared(path, environ) for path in args.tool]
-    if args.tools:
-        found += tools.defined(args.tools, loop.definitions(args), environ)
-    names = [tool.name for tool in found]
-    for name in names:
-        if names.count(name) > 1:
-            raise UsageError(f"two tools are called {name}")
+    found: dict[str, Tool] = {}
+    declared = [tools.declared(path, environ) for path in args.tool]
+    for tool in [*declared, *tools.defined(args.tools, loop.definitions(args), environ)]:
+        if tool.name in found:
+            raise UsageError(f"two tools are called {tool.name}")
+        found[tool.name] = tool
     return found
-
-
-@contextlib.contextmanager
-def serving(
-    args: argparse.Namespace, context: Context, client: Client, found: list[Tool]
-) -> Iterator[tuple[list[Tool], Callable[[Process], None] | None]]:
-    """The tools with those of the MCP servers, which run until the block's end; and what ends a tool's processes side
-    by side with the servers. Raises `UsageError` if a server does not come up."""
-    from ..agent import process
-    from ..agent.servers import Serving
-
-    def stop() -> bool:
-        return client.clock.left() <= 0
-
-    process.close_proc_entry()
-    servers = Serving(args.mcp, context.environ, config.without_keys(context.environ, client.key), stop)
-    try:
-        tools = servers.start({tool.name: tool for tool in found}, client.clock.left)
-    except CallError as error:
-        if error.code != "cancelled":
-            raise
-        message = "the time of --max-wait is over, and the servers are not up"
-        raise CallError(message, code="max_wait", status=ExitStatus.NETWORK) from None
-    try:
-        yield list(tools.values()), servers.close if args.mcp else None
-    finally:
-        with contextlib.suppress(Interrupted):  # the run has its end already; a signal only hastens theirs
-            servers.close()
 
 
 class Consent:
@@ -73,7 +39,7 @@ class Consent:
         self._output = output
         self._refused = 0  # calls that were refused since nobody could be asked
 
-    def warn(self, tools: list[Tool]) -> None:
+    def warn(self, tools: Iterable[Tool]) -> None:
         """If nobody can be asked, say before anything is sent which --allow would let calls run."""
         from ..agent.tools import Handed
 

@@ -25,13 +25,12 @@ LINUX = sys.platform.startswith("linux")
 
 class Case(Marked):
     def run_tool(self, argv, data=b"", **options):
-        options = {"environ": {"MARK": self.marker}, "timeout": 20.0} | options
-        limit = options.pop("limit", 30_000)
-        output = process.Ends(limit)
+        timeout, limit = options.get("timeout", 20.0), options.get("limit", 30_000)
+        limits = Limits(timeout, limit, options.get("stop", bool), str, options.get("end"))
         begun = time.monotonic()
-        status, errors = process.run(argv, data, output, **options)
+        status, output, errors = process.run(argv, data, limits, {"MARK": self.marker}, options.get("cwd"))
         seconds = time.monotonic() - begun
-        text = Limits(20.0, limit, bool, str).cut(output.text, output.missing)
+        text = limits.cut(output.text, output.missing)
         return SimpleNamespace(output=text, errors=errors, status=status, seconds=seconds)
 
     def shell(self, script, data=b"", **options):
@@ -154,12 +153,12 @@ class BadTools(Case):
         script = f"""
             import sys
             sys.path.insert(0, {str(ROOT)!r})
-            from alltoken_call.agent.process import Ends, run
+            from alltoken_call.agent.process import run
             from alltoken_call.agent.tools import Limits
             tool = "import sys; w = sys.stdout.write; w('HEAD'); [w('é' * 50000) for _ in range(1000)]; w('TAIL')"
-            output = Ends(30000)
-            run({PYTHON!r} + ["-c", tool], b"", output, environ=dict(), timeout=60)
-            text = Limits(60.0, 30000, bool, str).cut(output.text, output.missing)
+            limits = Limits(60.0, 30000, bool, str)
+            _, output, _ = run({PYTHON!r} + ["-c", tool], b"", limits, dict())
+            text = limits.cut(output.text, output.missing)
             assert text.startswith("HEADéé") and text.endswith("éTAIL"), text
             assert "[… 99940016 bytes left out …]" in text, text[19990:20050]
             with open("/proc/self/status") as file:
