@@ -12,12 +12,11 @@ from .. import config
 from ..errors import CallError, ExitStatus, UsageError
 from ..net.clock import Clock
 from ..request import streaming
-from ..store.thread import set_system
+from ..store import thread as threads
 from ..text import redacted
 from ..values import Text
 from . import events, settings
 from .functions import check_plain, from_function
-from .keeping import Keeping
 from .loop import Loop
 from .servers import Serving
 from .state import State
@@ -99,14 +98,16 @@ class Agent:
         self._client = settings.client_of(environ, gateway, clock, timeout=timeout, ledger=ledger, stop=stop)
         self._max_wait = math.inf if max_wait is None else settings.seconds("max_wait", max_wait)
         self._instructions = instructions
-        self._kept = Keeping(os.fspath(thread), config.state_dir(environ)) if thread is not None else None
+        if thread is not None:
+            threads.check(os.fspath(thread))
+        self._thread = threads.Thread(os.fspath(thread or ""))
         secrets = [secret for secret in (*config.secrets(environ), self._client.key) if secret]
         self._serving = Serving(mcp, environ, self._client)
         self._approve = approve
         longest = settings.seconds("tool_timeout", tool_timeout)
         limits = Limits(longest, RESULT_LIMIT, self._client.over, lambda text: redacted(text, *secrets))
         command = "search" if enable_search else "chat"
-        named = settings.model_of(self._client, environ, command, model, self._kept.model if self._kept else None)
+        named = settings.model_of(self._client, environ, command, model, self._thread.model)
         body: dict[str, Any] = {"model": named}
         if temperature is not None:
             body["temperature"] = settings.number("temperature", temperature, 0, 2)
@@ -115,14 +116,14 @@ class Agent:
         self._loop = Loop(
             self._client,
             body | settings.fields(params),
-            self._kept.messages if self._kept else [],
+            self._thread.messages,
             {},
             limits,
             command=command,
             max_steps=int(settings.number("max_steps", max_steps, 1)),
             limit=settings.dollars(max_cost),
             approve=self._allows,
-            save=self._save,
+            save=lambda: self._thread.save(self._loop.body["model"]),
         )
         self._instruct()
         for tool in tools:
@@ -159,12 +160,12 @@ class Agent:
     def clear_history(self) -> None:
         """Forget the conversation but its instructions. A file that keeps it is rewritten."""
         self._loop.messages[:] = [message for message in self._loop.messages if message["role"] == "system"]
-        self._save()
+        self._thread.save(self._loop.body["model"])
 
     def set_instructions(self, text: str) -> None:
         """Make `text` the system message; an empty one takes it away."""
         self._instructions = text
-        set_system(self._loop.messages, text)
+        threads.set_system(self._loop.messages, text)
 
     def add_tool(self, tool: Callable[..., Any] | Tool) -> None:
         """Let the model call a plain function, or a `Tool`. Raises `UsageError` if it cannot be told to a model, or if
@@ -314,10 +315,11 @@ class Agent:
             yield from self._loop.run(content)
 
     def _prepare(self, stack: contextlib.ExitStack, content: Any, *, streamed: bool) -> None:
-        loop, clock = self._loop, self._client.clock
-        if self._kept is not None and stack.enter_context(self._kept.held(clock)):
-            loop.messages[:] = self._kept.messages
-            self._instruct()
+        loop, client, path = self._loop, self._client, self._thread.path
+        if path:
+            stack.enter_context(threads.locked(path, client.state, client.clock.left, client.clock.sleep, "max_wait"))
+            if self._thread.refresh():
+                self._instruct()
         if content is None and not loop.messages:
             raise UsageError("the conversation is empty: it cannot be continued")
         loop.tools = self._serving.start(loop.tools)
@@ -337,17 +339,13 @@ class Agent:
     def _instruct(self) -> None:
         """Let the conversation begin with the instructions; without any, with its own."""
         if self._instructions:
-            set_system(self._loop.messages, self._instructions)
+            threads.set_system(self._loop.messages, self._instructions)
 
     def _allows(self, call: ToolCall, tool: Tool) -> bool | str:
         if self._approve is None:
             return "no approve function was given, which is needed for the tools of servers" if tool.asks else True
         answer = self._approve(call)
         return answer if isinstance(answer, str) else bool(answer)
-
-    def _save(self) -> None:
-        if self._kept is not None:
-            self._kept.save(self._loop.messages, self._loop.body["model"])
 
 
 def _text_of(run: Events) -> str:

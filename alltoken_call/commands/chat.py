@@ -114,7 +114,7 @@ def with_thread(
 def _run(args: argparse.Namespace, context: Context, output: Output) -> Result | None:
     import json  # not for --help
 
-    thread = read_thread(args)
+    thread = read_thread(args) if args.thread else None
     elsewhere = not context.gateway(args).home
     named, words = (None, args.words) if args.model else options.split_model(args.words, elsewhere=elsewhere)
     if not named and not args.model and len(words) == 1:
@@ -207,13 +207,11 @@ def send(
     return answer
 
 
-def read_thread(args: argparse.Namespace) -> Thread | None:
-    """The conversation of --thread, with -s as its system message; None without one."""
-    if not args.thread:
-        return None
+def read_thread(args: argparse.Namespace) -> Thread:
+    """The conversation of --thread, or a new one, with -s as its system message."""
     from ..store import thread
 
-    found = thread.Thread(args.thread)
+    found = thread.Thread(args.thread or "")
     if getattr(args, "system", None) is not None:
         thread.set_system(found.messages, args.system)
     return found

@@ -20,56 +20,29 @@ if TYPE_CHECKING:
 
 
 class Kept:
-    """The user's `thread`; without one, a file in the state directory for as long as the run is unfinished.
+    """The `thread` of a run: the user's, or a file in the state directory for as long as the run is unfinished. `body`
+    is the request, which names the model."""
 
-    `body` is the request, which names the model. `memory`: without a thread nothing is kept.
-    """
-
-    def __init__(
-        self,
-        args: argparse.Namespace,
-        context: Context,
-        output: Output,
-        thread: Thread | None,
-        body: dict[str, Any],
-        *,
-        memory: bool,
-    ) -> None:
+    def __init__(self, args: argparse.Namespace, context: Context, thread: Thread, body: dict[str, Any]) -> None:
         self._args = args
         self._context = context
         self._body = body
         self._state = config.state_dir(context.environ)
-        self._ours = thread is None or (args.resume and threads.is_kept(thread.path, self._state))
+        self._ours = (args.resume or not args.thread) and threads.is_kept(thread.path, self._state)
         self._elsewhere: str | None = None  # where the conversation is while its own place fails
         self._saved = args.resume and not args.words  # as the command goes on with it
-        if thread is None:
-            thread = threads.Thread("" if memory else self._new_path(output))
-            if getattr(args, "system", None) is not None:
-                threads.set_system(thread.messages, args.system)
-        self._thread = thread
-        self.messages = thread.messages
-
-    def _new_path(self, output: Output) -> str:
-        if self._state is None:
-            return ""
-        try:
-            return threads.kept_path(self._state, self._context.clock.now())
-        except OutputError as error:
-            output.warning(f"{error.message}: if this run does not come to its end, it cannot be resumed")
-            return ""
+        self.thread = thread
 
     def save(self) -> None:
         """Keep the conversation. If its place fails, it goes to the state directory, and `OutputError` is raised."""
-        if not self._thread.path:
-            return
         try:
-            self._thread.save(self._body["model"])
+            self.thread.save(self._body["model"])
         except OutputError as error:
             if self._state is None:
                 raise
             if self._elsewhere is None:
                 self._elsewhere = threads.kept_path(self._state, self._context.clock.now(), lasting=not self._ours)
-            self._thread.save(self._body["model"], self._elsewhere)
+            self.thread.save(self._body["model"], self._elsewhere)
             self._saved = True
             message = f"{error.message}; the conversation is kept in {self._elsewhere}"
             raise CallError.of(error, message=message) from None
@@ -80,14 +53,14 @@ class Kept:
 
     def end(self) -> None:
         """The run has come to its end: a file of ours is not needed any more."""
-        if self._ours and self._thread.path:
-            files.discard(self._thread.path)
+        if self._ours:
+            files.discard(self.thread.path)
 
     def resume_command(self, command: str) -> str | None:
         """The command that goes on with the run, with its model, tools, consent and limits; None if it cannot be taken
         up, or has its answer."""
-        path = self._elsewhere or self._thread.path
-        if not path or not self._saved or threads.is_answered(self.messages):
+        path = self._elsewhere or self.thread.path
+        if not path or not self._saved or threads.is_answered(self.thread.messages):
             return None
         path = f"./{path}" if path.startswith("-") else path
         place = ("--thread", path, "--resume", f"--model={self._body['model']}")
@@ -95,9 +68,20 @@ class Kept:
 
     def hint(self) -> str | None:
         """What a user should know of the conversation if a run has failed, and there is no command for it."""
-        if not self._thread.path:
+        path, answered = self.thread.path, threads.is_answered(self.thread.messages)
+        if not path:
             return "this conversation is not kept: --thread FILE keeps one"
-        return f"the answer is in {self._thread.path}" if self._ours and threads.is_answered(self.messages) else None
+        return f"the answer is in {path}" if self._ours and answered else None
+
+
+def new_path(context: Context, output: Output) -> str:
+    """A place in the state directory for a run that has no thread; empty, with a warning, if there is none."""
+    state = config.state_dir(context.environ)
+    try:
+        return threads.kept_path(state, context.clock.now()) if state else ""
+    except OutputError as error:
+        output.warning(f"{error.message}: if this run does not come to its end, it cannot be resumed")
+        return ""
 
 
 def _options(args: argparse.Namespace) -> Iterator[str]:

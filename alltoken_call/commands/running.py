@@ -19,8 +19,8 @@ from ..text import one_line
 from ..values import Text
 from . import loop as loop_options
 from . import options, tooling
-from .chat import shared_fields
-from .kept import Kept
+from .chat import read_thread, shared_fields
+from .kept import Kept, new_path
 from .talk import Talk
 
 TYPE_CHECKING = False
@@ -93,14 +93,17 @@ def run(
     """Run the loop and show it; None under --dry-run. With `talk`, a text and images to begin with, it is a
     conversation in the terminal. `named` and `families` as in `chat.send`."""
     body |= shared_fields(args)
+    thread = thread or read_thread(args)
     if args.dry_run:
         _show_request(args, context, output, body, thread, content)
         return None
     client = context.client(args, output)
     process.close_proc_entry()
     found = tooling.find_tools(args, config.without_keys(context.environ, client.key))
-    kept = Kept(args, context, output, thread, body, memory=talk is not None)
-    if args.resume and content is None and not kept.messages:
+    if not thread.path and talk is None:
+        thread.path = new_path(context, output)
+    kept = Kept(args, context, thread, body)
+    if args.resume and content is None and not thread.messages:
         raise UsageError(f"{args.thread} has no conversation to continue")
     consent, shown = tooling.Consent(args, context, output), Shown(output)
     with contextlib.closing(Serving(args.mcp, context.environ, client)) as servers:
@@ -111,7 +114,7 @@ def run(
         loop = Loop(
             client,
             body,
-            kept.messages,
+            thread.messages,
             tools,
             limits,
             command=command,
@@ -154,13 +157,12 @@ def _show_request(
     context: Context,
     output: Output,
     body: dict[str, Any],
-    thread: Thread | None,
+    thread: Thread,
     content: Any,
 ) -> None:
     """The first request, without the tools of servers, which are not started for it."""
-    body |= {"messages": Kept(args, context, output, thread, body, memory=True).messages}
-    if content is not None:
-        body["messages"].append({"role": "user", "content": content})
+    asked = [] if content is None else [{"role": "user", "content": content}]
+    body |= {"messages": [*thread.messages, *asked]}
     if tools := tooling.find_tools(args, context.environ):
         body["tools"] = [tool.definition() for tool in tools.values()]
     if loop_options.is_wanted(args):

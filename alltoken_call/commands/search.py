@@ -49,7 +49,7 @@ def _run(args: argparse.Namespace, context: Context, output: Output) -> Result |
 
     dialect = context.dialect(args, output)
     asked = dialect.search()
-    thread = chat.read_thread(args)
+    thread = chat.read_thread(args) if args.thread else None
     model = args.model or (thread and thread.model) or options.default_model(args, context, "search")
     for candidate in (model, *(args.fallback if isinstance(args.fallback, list) else ())):
         if family(candidate) not in dialect.searching:

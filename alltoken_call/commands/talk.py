@@ -185,9 +185,7 @@ class Talk:
         path = os.path.expanduser(rest)
         if not rest or os.path.lexists(path):
             raise OutputError(f"{path} already exists" if rest else "/save FILE")
-        copy = threads.Thread(path)
-        copy.messages = self._loop.messages
-        copy.save(self._loop.body["model"])
+        self._kept.thread.save(self._loop.body["model"], path)
         self._output.say(f"saved {path}")
 
     def _do_cost(self, _rest: str) -> None:

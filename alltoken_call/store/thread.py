@@ -23,22 +23,27 @@ _WANTED = "--thread takes a JSON file with a list of messages, each with a role"
 
 
 class Thread:
-    """The conversation at `path`: `messages`, and the `model` that it is with, None if the file does not say.
+    """The conversation in the file at `path`, or in memory alone if that is empty: its `messages`, and the `model` that
+    it is with, None if the file does not say.
 
     A new file is {"model": …, "messages": […]}; a bare list of messages stays a list. Raises `UsageError` if the file
     holds anything else.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str = "") -> None:
         self.path = path
         self.model: str | None = None
         self.messages: list[dict[str, Any]] = []
         self._document: dict[str, Any] | None = {"model": None, "messages": self.messages}
+        self._stamp: tuple[int, int] | None = None  # of the file as it was read or saved here
         _check_kind(path)
-        if os.path.exists(path) and os.path.getsize(path):
-            self._read()
+        self.refresh()
 
-    def _read(self) -> None:
+    def refresh(self) -> bool:
+        """Read the file, if it was changed since it was read or saved here; whether it was."""
+        stamp = self._look()
+        if stamp in (self._stamp, None):
+            return False
         try:
             value = parse_json(files.read_input(self.path).decode("utf-8-sig"))  # what is not UTF-8 must not be lost
         except ValueError:
@@ -49,18 +54,29 @@ class Thread:
         )
         if not is_one:
             raise UsageError(f"{self.path}: {_WANTED}")
-        self.messages = messages
+        self.messages[:] = messages
         self._document = value if isinstance(value, dict) else None
         model = value.get("model") if isinstance(value, dict) else None
         self.model = model if isinstance(model, str) and model.strip() else None
+        self._stamp = stamp
+        return True
+
+    def _look(self) -> tuple[int, int] | None:
+        """What is another one as soon as the file is rewritten; None if there is nothing in it."""
+        with contextlib.suppress(OSError):
+            found = os.stat(self.path)
+            return (found.st_ino, found.st_mtime_ns) if found.st_size else None
+        return None
 
     def save(self, model: str, path: str | None = None) -> None:
-        """Rewrite the file, or the one at `path`; a new one keeps `model`. Raises `OutputError`."""
+        """Rewrite the file, if there is one, or the one at `path`; a new one keeps `model`. Raises `OutputError`."""
         value: Any = self.messages
         if self._document is not None:
             self._document["model"] = self.model or self._document.get("model") or model
             value = self._document | {"messages": self.messages}
-        files.replace(path or self.path, (json.dumps(value, indent=1) + "\n").encode("ascii"))
+        if target := path or self.path:
+            files.replace(target, (json.dumps(value, indent=1) + "\n").encode("ascii"))
+            self._stamp = self._look()
 
 
 def set_system(messages: list[dict[str, Any]], text: str) -> None:
@@ -119,7 +135,10 @@ def is_kept(path: str, state: str | None) -> bool:
 
 
 def check(path: str) -> None:
-    """Raise `UsageError` if `path` exists and is not a regular file, `OutputError` if it could not be rewritten."""
+    """Raise `UsageError` if `path` is empty, or exists and is not a regular file, `OutputError` if it could not be
+    rewritten."""
+    if not path:
+        raise UsageError("the path of the conversation is empty")
     _check_kind(path)
     files.check_replaceable(path)
 
