@@ -6,7 +6,6 @@ from .. import config
 from ..errors import CallError, OutputError
 from ..store import files
 from ..store import thread as threads
-from .loop import DEFAULTS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,6 +16,9 @@ if TYPE_CHECKING:
     from ..cli.context import Context
     from ..cli.output import Output
     from ..store.thread import Thread
+
+_SHAPE = ["tool", "mcp", "allow", "tools", "gateway", "max_cost", "temperature", "max_tokens", "max_wait", "timeout"]
+_SHAPE += ["max_steps", "tool_timeout", "tool_output", "fallback", "approve", "no_stream", "json", "thinking", "param"]
 
 
 class Kept:
@@ -88,19 +90,15 @@ def _options(args: argparse.Namespace) -> Iterator[str]:
     """The options of a run as it was started; `--name=value`, since a value may look like an option."""
     import json
 
-    usual: dict[str, Any] = {**DEFAULTS, "fallback": "auto"}
-    repeated = ("tool", "mcp", "allow")
-    once = ("tools", "gateway", "max_cost", "temperature", "max_tokens", "max_wait", "timeout")
-    given: dict[str, Any] = vars(args)  # search has fewer
-    for name in (*repeated, *once, *usual, "approve", "no_stream", "json"):
-        value = given.get(name)
-        option = f"--{name.replace('_', '-')}"
-        if value is True:
-            yield option
-        elif name in repeated:
-            yield from (f"{option}={one}" for one in value or ())
-        elif value is not None and value is not False and value != usual.get(name):
-            yield f"{option}={','.join(value) if isinstance(value, list) else value}"
-    if given.get("thinking") is not None:
-        yield f"--thinking={args.thinking or ''}"
-    yield from (f"--param={key}={json.dumps(value)}" for key, value in args.param)
+    given: dict[str, Any] = vars(args) | {"param": [f"{key}={json.dumps(value)}" for key, value in args.param]}
+    if args.fallback == "auto":
+        del given["fallback"]
+    elif isinstance(args.fallback, list):
+        given["fallback"] = ",".join(args.fallback)
+    if given.get("thinking") == 0:
+        given["thinking"] = ""
+    for name in _SHAPE:
+        value = given.get(name)  # search has fewer
+        for one in value if isinstance(value, list) else [value]:
+            if one is not None and one is not False:
+                yield f"--{name.replace('_', '-')}" + ("" if one is True else f"={one}")

@@ -11,54 +11,25 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-DEFAULTS = {"max_steps": 10, "tool_timeout": 60.0, "tool_output": 30_000}
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options for tools."""
-    tools = parser.add_argument_group("tools that run")
-    tools.add_argument(
-        "--tool", metavar="PATH", action="append", default=[], help="an executable that declares itself; repeatable"
-    )
-    tools.add_argument(
-        "--tools",
-        metavar="FILE",
-        help='a JSON array of definitions: those with a "command" are run, the calls of the others are handed back',
-    )
-    tools.add_argument(
-        "--mcp",
-        metavar="FILE|COMMAND",
-        action="append",
-        default=[],
-        help="MCP servers: a command line, or a .json file with mcpServers; repeatable",
-    )
-    tools.add_argument(
-        "--allow", metavar="GLOB", action="append", default=[], help="let calls of these tools pass unasked; repeatable"
-    )
-    tools.add_argument(
-        "--approve", action="store_true", help="ask about every other call, not only about servers' tools"
-    )
-    tools.add_argument("--max-steps", metavar="N", type=options.positive, help="most requests of a run (default: 10)")
-    tools.add_argument(
-        "--max-cost", metavar="USD", type=options.number(0, 1e9), help="no further request once so much is spent"
-    )
-    tools.add_argument(
-        "--tool-timeout",
-        metavar="SECONDS",
-        type=options.seconds,
-        help="longest time of a call (default: 60)",
-    )
-    tools.add_argument(
-        "--tool-output",
-        metavar="N",
-        type=options.positive,
-        help="most characters of a result; the middle is left out (default: 30000)",
-    )
-    tools.add_argument(
-        "-i", "--interactive", action="store_true", help="a conversation in the terminal; also without words"
-    )
-    tools.add_argument("--resume", action="store_true", help="with --thread: go on with an unfinished run")
-    parser.set_defaults(**DEFAULTS)
+    """The options for tools. What is not given is None, or an empty list: the line that resumes a run leaves it out."""
+    add = parser.add_argument_group("tools that run").add_argument
+    many: Any = {"action": "append", "default": []}
+    add("--tool", metavar="PATH", **many, help="an executable that declares itself; repeatable")
+    about = 'a JSON array of definitions: those with a "command" are run, the calls of the others are handed back'
+    add("--tools", metavar="FILE", help=about)
+    about = "MCP servers: a command line, or a .json file with mcpServers; repeatable"
+    add("--mcp", metavar="FILE|COMMAND", **many, help=about)
+    add("--allow", metavar="GLOB", **many, help="let calls of these tools pass unasked; repeatable")
+    add("--approve", action="store_true", help="ask about every other call, not only about servers' tools")
+    add("--max-steps", metavar="N", type=options.positive, help="most requests of a run (default: 10)")
+    about = "no further request once so much is spent"
+    add("--max-cost", metavar="USD", type=options.number(0, 1e9), help=about)
+    add("--tool-timeout", metavar="SECONDS", type=options.seconds, help="longest time of a call (default: 60)")
+    about = "most characters of a result; the middle is left out (default: 30000)"
+    add("--tool-output", metavar="N", type=options.positive, help=about)
+    add("-i", "--interactive", action="store_true", help="a conversation in the terminal; also without words")
+    add("--resume", action="store_true", help="with --thread: go on with an unfinished run")
 
 
 def is_wanted(args: argparse.Namespace) -> bool:

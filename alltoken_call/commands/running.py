@@ -11,7 +11,7 @@ from .. import config
 from ..agent import events, process
 from ..agent.loop import Loop
 from ..agent.servers import Serving
-from ..agent.tools import Limits
+from ..agent.tools import RESULT_LIMIT, Limits
 from ..calls.chat import drained
 from ..calls.fallback import answering_with_fallback
 from ..errors import CallError, UsageError
@@ -110,7 +110,9 @@ def run(
         tools = servers.start(found)
         consent.warn(tools.values())
         together = servers.close if args.mcp and talk is None else None  # a signal ends a tool and the servers at once
-        limits = Limits(args.tool_timeout, args.tool_output, client.over, output.without_key, together)
+        limits = Limits(
+            args.tool_timeout or 60.0, args.tool_output or RESULT_LIMIT, client.over, output.without_key, together
+        )
         loop = Loop(
             client,
             body,
@@ -118,7 +120,7 @@ def run(
             tools,
             limits,
             command=command,
-            max_steps=args.max_steps,
+            max_steps=args.max_steps or 10,
             limit=None if args.max_cost is None else Decimal(repr(args.max_cost)),
             approve=consent,
             save=kept.save,
