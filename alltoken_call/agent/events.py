@@ -8,6 +8,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from decimal import Decimal
     from typing import Any, Literal
 
@@ -101,10 +102,12 @@ class Step(Event):
 
 
 class AssistantMessage(Event):
-    """The model's message was added to the conversation: the run's result."""
+    """The model's message was added to the conversation: the run's result. `handed` are the calls that only the caller
+    can run."""
 
     name: Literal["message:assistant"] = "message:assistant"
     message: dict[str, Any]
+    handed: Sequence[dict[str, Any]] = ()
 
 
 class Failed(Event):

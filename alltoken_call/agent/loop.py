@@ -98,7 +98,10 @@ class Loop:
                 self._check_limits()
         except (CallError, Interrupted) as error:
             end = self._ended(run, error)
-            yield events.Failed(end)
+            try:
+                yield events.Failed(end)
+            except (CallError, Interrupted) as another:  # what came last could not be shown either
+                end = self._ended(run, another)
             raise end from None
 
     def _step(self, run: Run) -> Generator[AnyEvent, None, bool]:
@@ -127,7 +130,7 @@ class Loop:
         if calls and not run.tool_calls:
             return True
         run.text = answer.text
-        yield events.AssistantMessage(message)
+        yield events.AssistantMessage(message, handed=run.tool_calls)
         return False
 
     def _ask(self, run: Run) -> Generator[AnyEvent, None, Answer]:

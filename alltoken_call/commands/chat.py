@@ -134,7 +134,6 @@ def _run(args: argparse.Namespace, context: Context, output: Output) -> Result |
         args.words or args.resume or args.dry_run or args.json or not context.is_conversation()
     )
     text = "" if (talking or args.resume) and not words else context.prompt(words, output)
-    content = _content(text, attached)
     body |= options.given(temperature=args.temperature, max_tokens=args.max_tokens)
     if args.thinking is not None:
         output.thinking = True
@@ -142,12 +141,11 @@ def _run(args: argparse.Namespace, context: Context, output: Output) -> Result |
     if running or talking:
         from .running import run
 
-        talk = (text, attached) if talking else None
-        return run(args, context, output, body, thread, content, command="chat", named=named, talk=talk)
+        return run(args, context, output, body, thread, text, attached, command="chat", named=named, talking=talking)
     messages = list(thread.messages) if thread else []
     if args.system is not None and not thread:
         messages.append({"role": "system", "content": args.system})
-    messages.append({"role": "user", "content": content})
+    messages.append({"role": "user", "content": content_of(text, attached)})
     body["messages"] = messages
     answer = send(args, context, output, body, named=named)
     if answer is None:
@@ -167,7 +165,7 @@ def _run(args: argparse.Namespace, context: Context, output: Output) -> Result |
     return answer
 
 
-def _content(text: str, attached: list[dict[str, Any]]) -> Any:
+def content_of(text: str, attached: list[dict[str, Any]]) -> Any:
     """A message's content: a text, or its parts; None if there is nothing in it."""
     parts = [{"type": "text", "text": text}] if text else []
     return [*parts, *attached] if attached else text or None

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ..cli.output import Output
     from ..store.thread import Thread
 
+# The options that shape a run.
 _SHAPE = ["tool", "mcp", "allow", "tools", "gateway", "max_cost", "temperature", "max_tokens", "max_wait", "timeout"]
 _SHAPE += ["max_steps", "tool_timeout", "tool_output", "fallback", "approve", "no_stream", "json", "thinking", "param"]
 

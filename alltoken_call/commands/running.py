@@ -19,7 +19,7 @@ from ..text import one_line
 from ..values import Text
 from . import loop as loop_options
 from . import options, tooling
-from .chat import read_thread, shared_fields
+from .chat import content_of, read_thread, shared_fields
 from .kept import Kept, new_path
 from .talk import Talk
 
@@ -68,9 +68,13 @@ class Shown:
             if event.errors and output.verbose:
                 output.say(event.errors)
         elif isinstance(event, events.AssistantMessage):
-            self.finish()
+            self._finish()
+            for call in event.handed:
+                output.line(json.dumps(call))
+        elif isinstance(event, events.Failed):
+            self._finish()
 
-    def finish(self) -> None:
+    def _finish(self) -> None:
         """What was held is the answer, or as much of it as there is."""
         held, self._held = self._held, ""
         self._output.text(held)
@@ -83,42 +87,42 @@ def run(
     output: Output,
     body: dict[str, Any],
     thread: Thread | None,
-    content: Any,
+    text: str,
+    attached: list[dict[str, Any]],
     *,
     command: str,
     named: str | None = None,
-    families: tuple[str, ...] = (),
-    talk: tuple[str, list[dict[str, Any]]] | None = None,
+    talking: bool = False,
 ) -> Result | None:
-    """Run the loop and show it; None under --dry-run. With `talk`, a text and images to begin with, it is a
-    conversation in the terminal. `named` and `families` as in `chat.send`."""
+    """Run the loop and show it; None under --dry-run. `talking`: it is a conversation in the terminal, which the text
+    and the images that are `attached` begin. `named` as in `chat.send`."""
     body |= shared_fields(args)
     thread = thread or read_thread(args)
+    content = content_of(text, attached)
     if args.dry_run:
-        _show_request(args, context, output, body, thread, content)
+        asked = [] if content is None else [{"role": "user", "content": content}]
+        _show_request(args, context, output, body | {"messages": [*thread.messages, *asked]})
         return None
     client = context.client(args, output)
     process.close_proc_entry()
     found = tooling.find_tools(args, config.without_keys(context.environ, client.key))
-    if not thread.path and talk is None:
+    if not thread.path and not talking:
         thread.path = new_path(context, output)
-    kept = Kept(args, context, thread, body)
     if args.resume and content is None and not thread.messages:
         raise UsageError(f"{args.thread} has no conversation to continue")
-    consent, shown = tooling.Consent(args, context, output), Shown(output)
+    kept, consent, shown = Kept(args, context, thread, body), tooling.Consent(args, context, output), Shown(output)
     with contextlib.closing(Serving(args.mcp, context.environ, client)) as servers:
         tools = servers.start(found)
         consent.warn(tools.values())
-        together = servers.close if args.mcp and talk is None else None  # a signal ends a tool and the servers at once
-        limits = Limits(
-            args.tool_timeout or 60.0, args.tool_output or RESULT_LIMIT, client.over, output.without_key, together
-        )
+        together = servers.close if args.mcp and not talking else None  # a signal ends a tool and the servers at once
+        seconds, characters = args.tool_timeout or 60.0, args.tool_output or RESULT_LIMIT
+        families = client.dialect.searching if command == "search" else ()
         loop = Loop(
             client,
             body,
             thread.messages,
             tools,
-            limits,
+            Limits(seconds, characters, client.over, output.without_key, together),
             command=command,
             max_steps=args.max_steps or 10,
             limit=None if args.max_cost is None else Decimal(repr(args.max_cost)),
@@ -126,45 +130,31 @@ def run(
             save=kept.save,
             answering=partial(answering_with_fallback, choice=args.fallback, families=families),
         )
-        if talk is not None:
-            return Talk(context, output, loop, kept, shown).run(*talk, resume=args.resume)
-        value = _run(loop, content, output, kept, shown, named)
+        if talking:
+            return Talk(context, output, loop, kept, shown.take).run(text, attached, resume=args.resume)
+        value = _run(loop, content, kept, shown, named)
     consent.check(value)
     return value
 
 
-def _run(loop: Loop, content: Any, output: Output, kept: Kept, shown: Shown, named: str | None) -> Run:
+def _run(loop: Loop, content: Any, kept: Kept, shown: Shown, named: str | None) -> Run:
     """One run; one that can go on is told with the command for it."""
     try:
         drained(loop.run(content), shown.take)
     except CallError as error:
-        loop.value.resume = kept.resume_command(loop.command)
-        with options.showing(loop.value):
-            shown.finish()
-        end = CallError.of(error, hint=error.hint or (None if loop.value.resume else kept.hint()))
+        resume = loop.value.resume = kept.resume_command(loop.command)
+        end = CallError.of(error, hint=error.hint or (None if resume else kept.hint()))
         raise options.hinted(end, loop.client, loop.value.model or "", named) from None
     value = loop.value
     if value.tool_calls:
         value.resume = kept.resume_command(loop.command)
     else:
         kept.end()
-    with options.showing(value):
-        for call in value.tool_calls:
-            output.line(json.dumps(call))
     return value
 
 
-def _show_request(
-    args: argparse.Namespace,
-    context: Context,
-    output: Output,
-    body: dict[str, Any],
-    thread: Thread,
-    content: Any,
-) -> None:
+def _show_request(args: argparse.Namespace, context: Context, output: Output, body: dict[str, Any]) -> None:
     """The first request, without the tools of servers, which are not started for it."""
-    asked = [] if content is None else [{"role": "user", "content": content}]
-    body |= {"messages": [*thread.messages, *asked]}
     if tools := tooling.find_tools(args, context.environ):
         body["tools"] = [tool.definition() for tool in tools.values()]
     if loop_options.is_wanted(args):

@@ -8,7 +8,6 @@ from . import chat, loop, options
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
-    from typing import Any
 
     from ..cli.context import Context
     from ..cli.output import Output
@@ -64,9 +63,7 @@ def _run(args: argparse.Namespace, context: Context, output: Output) -> Result |
     if args.thread or args.interactive or loop.is_wanted(args):
         from .running import run
 
-        talk: tuple[str, list[Any]] | None = (query, []) if args.interactive else None
-        families = dialect.searching
-        return run(args, context, output, body, thread, query or None, command="search", families=families, talk=talk)
+        return run(args, context, output, body, thread, query, [], command="search", talking=args.interactive)
     if args.tools:
         body["tools"] = loop.definitions(args)
     body["messages"] = [{"role": "user", "content": query}]

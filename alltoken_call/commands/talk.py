@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 
 from ..agent.run import sum_of_costs
@@ -12,17 +11,18 @@ from ..store import thread as threads
 from ..text import one_line
 from ..values import Report
 from ..wire import tokens
+from .chat import attachment, content_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
-    from ..agent.loop import Loop
+    from ..agent.loop import AnyEvent, Loop
     from ..cli.context import Context
     from ..cli.output import Output
     from ..values import Cost
     from .kept import Kept
-    from .running import Shown
 
 HELP = """\
 /model ID         ask another model from here on
@@ -42,12 +42,15 @@ A line that begins with three quotes begins a message that goes on until a line 
 class Talk:
     """One conversation."""
 
-    def __init__(self, context: Context, output: Output, loop: Loop, kept: Kept, shown: Shown) -> None:
+    def __init__(
+        self, context: Context, output: Output, loop: Loop, kept: Kept, show: Callable[[AnyEvent], None]
+    ) -> None:
         self._context = context
         self._output = output
         self._loop = loop
+        self._messages = loop.messages
         self._kept = kept
-        self._shown = shown
+        self._show = show
         self._attached: list[dict[str, Any]] = []  # images for the next message
         self._last: Any = None  # the last message, for /retry
         self._turns = 0
@@ -84,21 +87,17 @@ class Talk:
 
     def _message(self, text: str) -> Any:
         attached, self._attached = self._attached, []
-        return [{"type": "text", "text": text}, *attached] if attached else text
+        return content_of(text, attached)
 
     def _turn(self, content: Any) -> None:
         """Send a message (None: the conversation as it is) and show what comes; an error ends the turn alone."""
-        messages = self._loop.messages
-        before = len(messages)
+        before = len(self._messages)
         if content is not None:
             self._last = content
         try:
-            drained(self._loop.run(content), self._shown.take)
+            drained(self._loop.run(content), self._show)
             self._turns += 1
-            for call in self._loop.value.tool_calls:
-                self._output.line(json.dumps(call))
         except CallError as error:
-            self._shown.finish()
             with self._loop.client.shield.held():
                 self._end(error, before, content)
             if error.code == "interrupted" and error.status is not ExitStatus.INTERRUPTED:
@@ -109,7 +108,7 @@ class Talk:
 
     def _end(self, error: CallError, before: int, content: Any) -> None:
         """Tell of a turn's end. A text that was stopped is kept as the turn; a message that failed is taken out."""
-        messages = self._loop.messages
+        messages = self._messages
         text = getattr(error.partial, "text", None)
         if error.code == "interrupted":
             if text and not threads.is_answered(messages):
@@ -166,12 +165,10 @@ class Talk:
         self._output.say(f"the model is {one_line(self._loop.body['model'], 80)}")
 
     def _do_system(self, rest: str) -> None:
-        threads.set_system(self._loop.messages, rest)
+        threads.set_system(self._messages, rest)
         self._save()
 
     def _do_attach(self, rest: str) -> None:
-        from .chat import attachment
-
         self._attached.append(attachment(os.path.expanduser(rest)))
         self._output.say(f"{len(self._attached)} image(s) go with the next message")
 
@@ -192,38 +189,36 @@ class Talk:
         self._output.say(self._summary())
 
     def _do_clear(self, _rest: str) -> None:
-        messages = self._loop.messages
-        messages[:] = [message for message in messages if message["role"] == "system"]
+        self._messages[:] = [message for message in self._messages if message["role"] == "system"]
         self._save()
 
     def _do_undo(self, _rest: str) -> None:
         last = self._last_turn()
         if last is None:
             self._output.say("there is no turn to take back")
-            return
-        del self._loop.messages[last:]
-        self._save()
+        else:
+            del self._messages[last:]
+            self._save()
 
     def _do_retry(self, _rest: str) -> None:
-        messages, last = self._loop.messages, self._last_turn()
+        last = self._last_turn()
         if self._last is None:
             self._output.say("there is no message to send again")
             return
-        if last is not None and messages[last].get("content") == self._last:
-            del messages[last:]
+        if last is not None and self._messages[last].get("content") == self._last:
+            del self._messages[last:]
         self._turn(self._last)
 
     def _last_turn(self) -> int | None:
         """Where the last turn begins in the conversation."""
-        messages = self._loop.messages
-        return next((at for at in range(len(messages) - 1, -1, -1) if messages[at]["role"] == "user"), None)
+        users = [at for at, message in enumerate(self._messages) if message["role"] == "user"]
+        return users[-1] if users else None
 
     def _do_continue(self, _rest: str) -> None:
-        messages = self._loop.messages
-        if self._last_turn() is None or threads.is_answered(messages):
+        if self._last_turn() is None or threads.is_answered(self._messages):
             self._output.say("there is nothing to go on with")
-            return
-        self._turn(None)
+        else:
+            self._turn(None)
 
 
 def _shown(cost: Cost) -> str:
