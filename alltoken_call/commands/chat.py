@@ -142,11 +142,10 @@ def _run(args: argparse.Namespace, context: Context, output: Output) -> Result |
         from .running import run
 
         return run(args, context, output, body, thread, text, attached, command="chat", named=named, talking=talking)
-    messages = list(thread.messages) if thread else []
+    before = thread.messages if thread else []
     if args.system is not None and not thread:
-        messages.append({"role": "system", "content": args.system})
-    messages.append({"role": "user", "content": content_of(text, attached)})
-    body["messages"] = messages
+        before = [{"role": "system", "content": args.system}]
+    body["messages"] = [*before, {"role": "user", "content": content_of(text, attached)}]
     answer = send(args, context, output, body, named=named)
     if answer is None:
         return None
@@ -157,7 +156,7 @@ def _run(args: argparse.Namespace, context: Context, output: Output) -> Result |
         turn: dict[str, Any] = {"role": "assistant", "content": answer.text or None}
         if answer.tool_calls:
             turn["tool_calls"] = answer.tool_calls
-        thread.messages = [*messages, turn]
+        thread.messages[:] = [*body["messages"], turn]
         try:
             thread.save(model)
         except OutputError as error:

@@ -8,7 +8,7 @@ import os
 import re
 
 from ..errors import CallError, ExitStatus, OutputError, UsageError
-from ..wire import parse_json
+from ..wire import as_object, parse_json, text_of
 from . import files, locks
 
 TYPE_CHECKING = False
@@ -23,8 +23,8 @@ _WANTED = "--thread takes a JSON file with a list of messages, each with a role"
 
 
 class Thread:
-    """The conversation in the file at `path`, or in memory alone if that is empty: its `messages`, and the `model` that
-    it is with, None if the file does not say.
+    """The conversation in the file at `path`, or in memory alone if that is empty: its `messages`, a list that stays
+    the same one.
 
     A new file is {"model": …, "messages": […]}; a bare list of messages stays a list. Raises `UsageError` if the file
     holds anything else.
@@ -32,12 +32,16 @@ class Thread:
 
     def __init__(self, path: str = "") -> None:
         self.path = path
-        self.model: str | None = None
         self.messages: list[dict[str, Any]] = []
-        self._document: dict[str, Any] | None = {"model": None, "messages": self.messages}
+        self._document: Any = {"model": None, "messages": self.messages}
         self._stamp: tuple[int, int] | None = None  # of the file as it was read or saved here
         _check_kind(path)
         self.refresh()
+
+    @property
+    def model(self) -> str | None:
+        """The model that the conversation is with; None if the file does not say."""
+        return text_of(as_object(self._document).get("model"))
 
     def refresh(self) -> bool:
         """Read the file, if it was changed since it was read or saved here; whether it was."""
@@ -48,16 +52,11 @@ class Thread:
             value = parse_json(files.read_input(self.path).decode("utf-8-sig"))  # what is not UTF-8 must not be lost
         except ValueError:
             value = None
-        messages: Any = value.get("messages") if isinstance(value, dict) else value
-        is_one = isinstance(messages, list) and all(
-            isinstance(message, dict) and isinstance(message.get("role"), str) for message in messages
-        )
-        if not is_one:
+        messages = as_object(value).get("messages", value)
+        if not isinstance(messages, list) or not all(isinstance(as_object(one).get("role"), str) for one in messages):
             raise UsageError(f"{self.path}: {_WANTED}")
         self.messages[:] = messages
-        self._document = value if isinstance(value, dict) else None
-        model = value.get("model") if isinstance(value, dict) else None
-        self.model = model if isinstance(model, str) and model.strip() else None
+        self._document = value | {"messages": self.messages} if isinstance(value, dict) else self.messages
         self._stamp = stamp
         return True
 
@@ -70,12 +69,10 @@ class Thread:
 
     def save(self, model: str, path: str | None = None) -> None:
         """Rewrite the file, if there is one, or the one at `path`; a new one keeps `model`. Raises `OutputError`."""
-        value: Any = self.messages
-        if self._document is not None:
-            self._document["model"] = self.model or self._document.get("model") or model
-            value = self._document | {"messages": self.messages}
+        if isinstance(self._document, dict):
+            self._document["model"] = self._document.get("model") or model
         if target := path or self.path:
-            files.replace(target, (json.dumps(value, indent=1) + "\n").encode("ascii"))
+            files.replace(target, (json.dumps(self._document, indent=1) + "\n").encode("ascii"))
             self._stamp = self._look()
 
 
