@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
     from .events import AnyEvent as Event
     from .loop import AnyEvent as LoopEvent
-    from .run import Run
     from .tools import ToolCall
 
     Events = Generator[Event, None, None]
@@ -182,20 +181,17 @@ class Agent:
     @property
     def usage(self) -> dict[str, int] | None:
         """The tokens of all runs so far; None if a part is unknown."""
-        return self._state.sums(self._latest())[0]
+        return self._state.sums(self._loop.value)[0]
 
     @property
     def cost(self) -> Decimal | None:
         """The dollars of all runs so far; None if a part is unknown."""
         from decimal import Decimal
 
-        cost = self._state.sums(self._latest())[1]
+        cost = self._state.sums(self._loop.value)[1]
         if cost.source in ("none", "local"):
             return Decimal(0)
         return None if cost.usd is None else Decimal(cost.usd)
-
-    def _latest(self) -> Run | None:
-        return getattr(self._loop, "value", None)
 
     # Events
 
@@ -328,8 +324,7 @@ class Agent:
 
     def _end(self, asked: dict[str, Any] | None) -> None:
         """Count what a run came to. A message of the user's that got no whole answer is taken back."""
-        if (run := self._latest()) is not None:
-            self._state.count(run)
+        self._state.count(self._loop.value)
         messages = self._loop.messages
         if asked is not None and messages and messages[-1] is asked:
             messages.pop()

@@ -78,6 +78,7 @@ class Loop:
         self._answering = answering
         self.earlier: list[Answer] = []
         self._echoes = True  # reasoning goes back to the model
+        self.value = Run(body["model"])  # of the latest run
 
     def run(self, content: Any = None) -> Generator[AnyEvent, None, None]:
         """One run, from a user's message (None: from the conversation as it is) to the model's last answer.
@@ -111,11 +112,9 @@ class Loop:
         cut = bool(calls) and answer.finish_reason in CUT
         if cut or not calls:
             run.text = answer.text
-        message: dict[str, Any] = {}
         with self.client.shield.held():
             try:
-                if not cut:
-                    message = self._keep(answer, calls)
+                message = {} if cut else self._keep(answer, calls)
             finally:
                 self._account(answer, ExitStatus.CUT_SHORT if cut else ExitStatus.OK)
                 run.add(answer)
@@ -201,33 +200,32 @@ class Loop:
         told |= {"result": NOT_RUN, "ok": False, "seconds": 0.0}
         run.steps[-1][1].append(told)
         yield events.ToolCalled(call.name, call.arguments, call.id)
-        tool, refusal = self.tools.get(call.name), self._refusal(call)
+        tool = self._allowed(call)
         self._check_time()  # a question may have taken it
         began = clock.monotonic()
-        if refusal is None and tool is not None and call.arguments is not None:
+        if isinstance(tool, str):
+            text, ok, errors = self.limits.cut(tool), False, ""
+        else:
             told["result"] = result["content"] = STARTED
             self.save()
-            text, ok = tool.call(call.arguments, self.limits)
-        else:
-            text, ok = self.limits.cut(refusal or ""), False
+            text, ok, errors = tool.call(call.arguments or {}, self.limits)
         seconds = clock.monotonic() - began
         told |= {"result": text, "ok": ok, "seconds": round(seconds, 3)}
         with self.client.shield.held():
             result["content"] = text
             self.save()
-        errors = tool.errors if tool and ok else ""
         yield events.ToolResulted(call.name, text, call.id, ok=ok, seconds=seconds, errors=errors)
         self._check_time()
 
-    def _refusal(self, call: ToolCall) -> str | None:
-        """Why a call is not run; None if it is."""
+    def _allowed(self, call: ToolCall) -> Tool | str:
+        """The tool that a call is for, or why it is not run."""
         tool = self.tools.get(call.name)
         if tool is None:
             return f"error: unknown tool {call.name!r}; there are: {', '.join(self.tools)}"
         if call.arguments is None:
             return "error: the arguments are not a JSON object"
         allowed = self.approve(call, tool)
-        return None if allowed is True else f"refused: {allowed or 'the user does not allow this call'}"
+        return tool if allowed is True else f"refused: {allowed or 'the user does not allow this call'}"
 
     def _check_time(self) -> None:
         """Raise `Unfinished` at the deadline, and `CallError` if the run was cancelled."""

@@ -52,9 +52,9 @@ class State:
         self._usage, self._cost = self.sums(run)
         self._counted = run
 
-    def sums(self, run: Run | None) -> tuple[dict[str, Any] | None, Cost]:
+    def sums(self, run: Run) -> tuple[dict[str, Any] | None, Cost]:
         """The tokens and dollars of all runs, with those of `run`, the latest one."""
-        if run is None or run is self._counted or not run.steps:
+        if run is self._counted or not run.steps:
             return self._usage, self._cost
         usage = self._usage
         if run.usage is not None or run.cost.source != "none":

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from .mcp import Server
     from .process import Process
 
+    Outcome = tuple[str, bool, str]  # for the model; whether it went well; what a program that did wrote to stderr
+
 NAME = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 NAME_RULE = "letters, digits, _ and -, at most 64"
 RESULT_LIMIT = 30_000  # characters of a result
@@ -87,11 +89,9 @@ class Tool:
     What `run` returns is the result: a text as it is, anything else as JSON; what it raises is told to the model. It
     runs in a thread of its own, and one that takes too long is given up: it goes on there to its end.
     `asks`: each call needs consent.
-    `errors` is what a program wrote to stderr in the last call that went well.
     """
 
     asks = False
-    errors = ""
 
     def __init__(
         self, name: str, description: str, parameters: dict[str, Any], run: Callable[..., Any] | None = None
@@ -108,8 +108,8 @@ class Tool:
         about = {"name": self.name, "description": self.description, "parameters": self.parameters}
         return {"type": "function", "function": about}
 
-    def call(self, arguments: dict[str, Any], limits: Limits) -> tuple[str, bool]:
-        """The result of a call, and whether it went well. A function runs in a thread, so that it can be given up."""
+    def call(self, arguments: dict[str, Any], limits: Limits) -> Outcome:
+        """What a call comes to. A function runs in a thread, so that it can be given up."""
         import contextvars
         import threading
 
@@ -133,45 +133,49 @@ class Tool:
             left -= LOOK
         why = f"no result within {limits.seconds:g} s" if left <= 0 else "interrupted"
         text, ok = found[0] if found else (f"error: {why}; it may have taken effect", False)
-        return limits.cut(text), ok
+        return limits.cut(text), ok, ""
 
 
 class Program(Tool):
-    """A tool that is an executable: it gets its arguments as one JSON object on stdin, and prints its result."""
+    """A tool that is an executable: it gets its arguments as one JSON object on stdin, and prints its result.
+
+    `value` describes it, as a user has written it. If it cannot be used, `UsageError` is raised, which says `where`
+    that is, and by `hint` what is needed.
+    """
 
     def __init__(
-        self,
-        name: str,
-        description: str,
-        parameters: dict[str, Any],
-        argv: list[str],
-        environ: Mapping[str, str],
-        cwd: str | None = None,
+        self, value: Mapping[str, Any], argv: list[str], environ: Mapping[str, str], where: str, hint: str | None = None
     ) -> None:
+        name, description, parameters = value.get("name"), value.get("description"), value.get("parameters", {})
+        if not isinstance(name, str) or not NAME.fullmatch(name):
+            hint = f'"name", beside the description, gives it one: {NAME_RULE}'
+            raise UsageError(f"{where}: {name!r} cannot be a tool's name", hint=hint)
+        schema = isinstance(parameters, dict) and parameters.get("type", "object") == "object"
+        if not schema or not isinstance(description, str):
+            message = f'{where} needs a "description", and as "parameters" the JSON Schema of an object'
+            raise UsageError(message, hint=hint)
         super().__init__(name, description, parameters)
         self._argv = argv
         self._environ = environ
-        self._cwd = cwd
 
-    def call(self, arguments: dict[str, Any], limits: Limits) -> tuple[str, bool]:
+    def call(self, arguments: dict[str, Any], limits: Limits) -> Outcome:
         """Run it once; a status that is not 0 is told, with the end of its stderr."""
         from . import process
 
         data = json.dumps(arguments).encode()
         try:
-            status, output, errors = process.run(self._argv, data, limits, self._environ, self._cwd)
+            status, output, errors = process.run(self._argv, data, limits, self._environ)
         except OSError as error:
-            return f"error: cannot run {self._argv[0]}: {error.strerror}", False
+            return f"error: cannot run {self._argv[0]}: {error.strerror}", False, ""
         if status == 0:
-            self.errors = errors
-            return limits.cut(output.text, output.missing), True
+            return limits.cut(output.text, output.missing), True, errors
         if status is None:
             why = "interrupted" if limits.stop() else f"ended after {limits.seconds:g} s"
             what = f"error: {why}; it may have taken effect"
         else:
             what = f"error: exit status {status}"
         parts = [what, limits.clean(errors)[-limits.characters // 2 :], output.text]
-        return limits.cut("\n".join(filter(None, parts)), output.missing), False
+        return limits.cut("\n".join(filter(None, parts)), output.missing), False, ""
 
 
 class Remote(Tool):
@@ -184,10 +188,10 @@ class Remote(Tool):
         self._server = server
         self._own_name = str(definition["name"])
 
-    def call(self, arguments: dict[str, Any], limits: Limits) -> tuple[str, bool]:
+    def call(self, arguments: dict[str, Any], limits: Limits) -> Outcome:
         """Ask the server."""
         text, ok = self._server.call(self._own_name, arguments, limits.seconds)
-        return limits.cut(text), ok
+        return limits.cut(text), ok, ""
 
 
 class Handed(Tool):
@@ -224,7 +228,7 @@ def declared(path: str, environ: Mapping[str, str]) -> Program:
     if not text:
         raise UsageError(f"--tool {path} does not say what it is", hint=_PASTE)
     stem = os.path.splitext(os.path.basename(path))[0]
-    return _program(f"--tool {path}", {"name": stem, **object_of(text)}, [full], environ, hint=_PASTE)
+    return Program({"name": stem, **object_of(text)}, [full], environ, f"--tool {path}", _PASTE)
 
 
 def defined(path: str, document: list[dict[str, Any]], environ: Mapping[str, str]) -> list[Tool]:
@@ -246,21 +250,5 @@ def _commanded(path: str, item: dict[str, Any], environ: Mapping[str, str]) -> P
     found = shutil.which(first, path=environ.get("PATH", os.defpath))
     if found is None:
         raise UsageError(f"{where}: its command {command[0]} is missing or not executable")
-    return _program(
-        where, {**function, "description": function.get("description") or ""}, [found, *command[1:]], environ
-    )
-
-
-def _program(
-    where: str, value: Mapping[str, Any], argv: list[str], environ: Mapping[str, str], hint: str | None = None
-) -> Program:
-    """The program that `value` describes, which a user has written."""
-    name, description, parameters = value.get("name"), value.get("description"), value.get("parameters", {})
-    if not isinstance(name, str) or not NAME.fullmatch(name):
-        hint = f'"name", beside the description, gives it one: {NAME_RULE}'
-        raise UsageError(f"{where}: {name!r} cannot be a tool's name", hint=hint)
-    schema = isinstance(parameters, dict) and parameters.get("type", "object") == "object"
-    if not schema or not isinstance(description, str):
-        message = f'{where} needs a "description", and as "parameters" the JSON Schema of an object'
-        raise UsageError(message, hint=hint)
-    return Program(name, description, parameters, argv, environ)
+    described = {**function, "description": function.get("description") or ""}
+    return Program(described, [found, *command[1:]], environ, where)
