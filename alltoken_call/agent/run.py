@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 from ..gateways import prices
 from ..values import LOCAL, NOTHING, UNKNOWN, Answer, Cost
 
@@ -76,11 +78,8 @@ def sum_of_costs(costs: list[Cost]) -> Cost:
     bought = [cost for cost in costs if cost.source not in ("none", "local")]
     if not bought:
         return LOCAL if any(cost.source == "local" for cost in costs) else NOTHING if costs else UNKNOWN
-    total = prices.amount("0")
-    for cost in bought:
-        usd = prices.amount(cost.usd)
-        if usd is None or total is None:
-            return UNKNOWN
-        total = prices.EXACT.add(total, usd)
+    amounts = [usd for cost in bought if (usd := prices.amount(cost.usd)) is not None]
+    if len(amounts) < len(bought):
+        return UNKNOWN
     source = "gateway" if all(cost.source == "gateway" for cost in bought) else "estimate"
-    return Cost(prices.plain(total) if total is not None else None, source)
+    return Cost(prices.plain(functools.reduce(prices.EXACT.add, amounts)), source)

@@ -77,13 +77,11 @@ def model_of(client: Client, environ: Mapping[str, str], command: str, *named: s
 
 
 def search_fields(client: Client, model: str) -> dict[str, Any]:
-    """The request fields that ask for a search. Models of other families would ignore them in silence."""
-    from ..calls.fallback import family
+    """The request fields that ask for a search. Raises `UsageError`."""
+    from ..calls.fallback import check_searching
 
     fields = client.dialect.search()
-    if family(model) not in client.dialect.searching:
-        hint = f"models that search: {', '.join(client.dialect.verified)}"
-        raise UsageError(f"{model} does not search: only DeepSeek and Qwen models do", hint=hint)
+    check_searching(client.dialect, model)
     return fields
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from ..errors import CallError, NetError
+from ..errors import CallError, NetError, UsageError
 from ..text import one_line
 from ..values import Answer, Warned
 from .chat import answering
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
     from typing import Any
 
+    from ..gateways.openai import OpenAI
     from ..values import Event
     from .client import Client
 
@@ -26,6 +27,13 @@ def family(model: str) -> str:
     """The letters that a model's id begins with: gpt-5.4-mini → gpt, qwen3.6-plus → qwen."""
     match = re.match(r"(?:.*/)?([a-z]+)", model.lower())
     return match[1] if match else model
+
+
+def check_searching(dialect: OpenAI, model: str) -> None:
+    """Raise `UsageError` if a model is of a family that does not search."""
+    if family(model) not in dialect.searching:
+        message = "does not search: only DeepSeek and Qwen models do, other models ignore the search option"
+        raise UsageError(f"{model} {message}", hint=f"models that search: {', '.join(dialect.verified)}")
 
 
 def closest(model: str, others: list[str]) -> list[str]:

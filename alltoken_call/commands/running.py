@@ -131,7 +131,7 @@ def run(
             answering=partial(answering_with_fallback, choice=args.fallback, families=families),
         )
         if talking:
-            return Talk(context, output, loop, kept, shown.take).run(text, attached, resume=args.resume)
+            return Talk(context, output, loop, kept, shown).run(text, attached, resume=args.resume)
         value = _run(loop, content, kept, shown, named)
     consent.check(value)
     return value

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..errors import CallError, UsageError
+from ..errors import CallError
 from . import chat, loop, options
 
 TYPE_CHECKING = False
@@ -44,18 +44,14 @@ def run(args: argparse.Namespace, context: Context, output: Output) -> Result | 
 
 
 def _run(args: argparse.Namespace, context: Context, output: Output) -> Result | None:
-    from ..calls.fallback import family
+    from ..calls.fallback import check_searching
 
     dialect = context.dialect(args, output)
     asked = dialect.search()
     thread = chat.read_thread(args) if args.thread else None
     model = args.model or (thread and thread.model) or options.default_model(args, context, "search")
     for candidate in (model, *(args.fallback if isinstance(args.fallback, list) else ())):
-        if family(candidate) not in dialect.searching:
-            raise UsageError(
-                f"{candidate} does not search: only DeepSeek and Qwen models do, other models ignore the search option",
-                hint=f"models that search: {', '.join(dialect.verified)}",
-            )
+        check_searching(dialect, candidate)
         _warn(candidate, dialect, output)
     body = {"model": model, **asked, "max_tokens": args.max_tokens}
     words = args.words or not (args.interactive or args.resume)

@@ -15,14 +15,14 @@ from .chat import attachment, content_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Any
 
-    from ..agent.loop import AnyEvent, Loop
+    from ..agent.loop import Loop
     from ..cli.context import Context
     from ..cli.output import Output
     from ..values import Cost
     from .kept import Kept
+    from .running import Shown
 
 HELP = """\
 /model ID         ask another model from here on
@@ -42,15 +42,13 @@ A line that begins with three quotes begins a message that goes on until a line 
 class Talk:
     """One conversation."""
 
-    def __init__(
-        self, context: Context, output: Output, loop: Loop, kept: Kept, show: Callable[[AnyEvent], None]
-    ) -> None:
+    def __init__(self, context: Context, output: Output, loop: Loop, kept: Kept, shown: Shown) -> None:
         self._context = context
         self._output = output
         self._loop = loop
         self._messages = loop.messages
         self._kept = kept
-        self._show = show
+        self._shown = shown
         self._attached: list[dict[str, Any]] = []  # images for the next message
         self._last: Any = None  # the last message, for /retry
         self._turns = 0
@@ -95,7 +93,7 @@ class Talk:
         if content is not None:
             self._last = content
         try:
-            drained(self._loop.run(content), self._show)
+            drained(self._loop.run(content), self._shown.take)
             self._turns += 1
         except CallError as error:
             with self._loop.client.shield.held():
@@ -104,7 +102,10 @@ class Talk:
                 raise
         finally:
             with self._loop.client.shield.held():
-                self._account()
+                run = self._loop.value
+                self._loop.earlier += run.answers
+                if run.answers:
+                    self._output.dim(f"[cost] {_shown(run.cost)}")
 
     def _end(self, error: CallError, before: int, content: Any) -> None:
         """Tell of a turn's end. A text that was stopped is kept as the turn; a message that failed is taken out."""
@@ -123,19 +124,10 @@ class Talk:
             self._turns += added > 0
             if error.code != "interrupted" and not threads.is_answered(messages):
                 self._output.say("/continue goes on from here")
-        self._save()
-
-    def _account(self) -> None:
-        run = self._loop.value
-        if run.answers:
-            self._loop.earlier += run.answers
-            self._output.dim(f"[cost] {_shown(run.cost)}")
-
-    def _save(self) -> None:
         try:
             self._kept.save()
-        except CallError as error:
-            self._output.tell(error)
+        except CallError as failure:
+            self._output.tell(failure)
 
     def _summary(self) -> str:
         answers = self._loop.earlier
@@ -166,7 +158,7 @@ class Talk:
 
     def _do_system(self, rest: str) -> None:
         threads.set_system(self._messages, rest)
-        self._save()
+        self._kept.save()
 
     def _do_attach(self, rest: str) -> None:
         self._attached.append(attachment(os.path.expanduser(rest)))
@@ -190,7 +182,7 @@ class Talk:
 
     def _do_clear(self, _rest: str) -> None:
         self._messages[:] = [message for message in self._messages if message["role"] == "system"]
-        self._save()
+        self._kept.save()
 
     def _do_undo(self, _rest: str) -> None:
         last = self._last_turn()
@@ -198,7 +190,7 @@ class Talk:
             self._output.say("there is no turn to take back")
         else:
             del self._messages[last:]
-            self._save()
+            self._kept.save()
 
     def _do_retry(self, _rest: str) -> None:
         last = self._last_turn()
