@@ -6,7 +6,7 @@ from .. import config
 from ..errors import CallError, OutputError, UsageError
 from ..request import Upload, streaming
 from ..text import one_line
-from . import loop, options
+from . import options, tools
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="ask for reasoning and show it on stderr; BUDGET is its limit in tokens",
     )
     add_answer_arguments(tuning)
-    loop.add_arguments(parser)
+    tools.add_arguments(parser)
 
 
 def _budget(text: str) -> int:
@@ -126,9 +126,9 @@ def _run(args: argparse.Namespace, context: Context, output: Output) -> Result |
         output.note("thread", f"model {one_line(model, 60)}")
     args.model = model  # from here on
     body: dict[str, Any] = {"model": model}
-    running = loop.is_wanted(args)
+    running = tools.is_wanted(args)
     if args.tools and not running:
-        body["tools"] = loop.definitions(args)
+        body["tools"] = tools.definitions(args)
     attached = [attachment(item) for item in args.attach]
     talking = args.interactive or not (
         args.words or args.resume or args.dry_run or args.json or not context.is_conversation()

@@ -17,11 +17,12 @@ from ..calls.fallback import answering_with_fallback
 from ..errors import CallError, UsageError
 from ..text import one_line
 from ..values import Text
-from . import loop as loop_options
-from . import options, tooling
+from . import options
 from .chat import content_of, read_thread, shared_fields
+from .consent import Consent
 from .kept import Kept, new_path
 from .talk import Talk
+from .tools import find_tools, is_wanted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -105,12 +106,12 @@ def run(
         return None
     client = context.client(args, output)
     process.close_proc_entry()
-    found = tooling.find_tools(args, config.without_keys(context.environ, client.key))
+    found = find_tools(args, config.without_keys(context.environ, client.key))
     if not thread.path and not talking:
         thread.path = new_path(context, output)
     if args.resume and content is None and not thread.messages:
         raise UsageError(f"{args.thread} has no conversation to continue")
-    kept, consent, shown = Kept(args, context, thread, body), tooling.Consent(args, context, output), Shown(output)
+    kept, consent, shown = Kept(args, context, thread, body), Consent(args, context, output), Shown(output)
     with contextlib.closing(Serving(args.mcp, context.environ, client)) as servers:
         tools = servers.start(found)
         consent.warn(tools.values())
@@ -155,9 +156,9 @@ def _run(loop: Loop, content: Any, kept: Kept, shown: Shown, named: str | None) 
 
 def _show_request(args: argparse.Namespace, context: Context, output: Output, body: dict[str, Any]) -> None:
     """The first request, without the tools of servers, which are not started for it."""
-    if tools := tooling.find_tools(args, context.environ):
+    if tools := find_tools(args, context.environ):
         body["tools"] = [tool.definition() for tool in tools.values()]
-    if loop_options.is_wanted(args):
+    if is_wanted(args):
         unknown = "; the tools of servers are not known" if args.mcp else ""
         output.note("dry-run", f"no tool and no server is started{unknown}")
     output.request(context.dialect(args, output).chat(body))

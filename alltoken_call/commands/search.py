@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..errors import CallError
-from . import chat, loop, options
+from . import chat, options, tools
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a conversation with tools: read, and rewritten as it goes on",
     )
     chat.add_answer_arguments(asking)
-    loop.add_arguments(parser)
+    tools.add_arguments(parser)
 
 
 def run(args: argparse.Namespace, context: Context, output: Output) -> Result | None:
@@ -56,12 +56,12 @@ def _run(args: argparse.Namespace, context: Context, output: Output) -> Result |
     body = {"model": model, **asked, "max_tokens": args.max_tokens}
     words = args.words or not (args.interactive or args.resume)
     query = context.prompt(args.words, output) if words else ""
-    if args.thread or args.interactive or loop.is_wanted(args):
+    if args.thread or args.interactive or tools.is_wanted(args):
         from .running import run
 
         return run(args, context, output, body, thread, query, [], command="search", talking=args.interactive)
     if args.tools:
-        body["tools"] = loop.definitions(args)
+        body["tools"] = tools.definitions(args)
     body["messages"] = [{"role": "user", "content": query}]
     answer: Answer | None = None
     try:

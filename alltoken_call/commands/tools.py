@@ -1,4 +1,4 @@
-"""The options that chat and search have for tools."""
+"""The options that chat and search have for tools, and the tools that they name."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from . import options
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Mapping
     from typing import Any
+
+    from ..agent.tools import Tool
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,6 +38,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def is_wanted(args: argparse.Namespace) -> bool:
     """Whether a run has tools that run, or goes on with one that had."""
     return bool(args.tool or args.mcp or args.resume or any("command" in item for item in definitions(args)))
+
+
+def find_tools(args: argparse.Namespace, environ: Mapping[str, str]) -> dict[str, Tool]:
+    """The tools that the command line names, by their names, but those of servers. Raises `UsageError`."""
+    from ..agent.tools import declared, defined
+
+    found: dict[str, Tool] = {}
+    for tool in [*(declared(path, environ) for path in args.tool), *defined(args.tools, definitions(args), environ)]:
+        if tool.name in found:
+            raise UsageError(f"two tools are called {tool.name}")
+        found[tool.name] = tool
+    return found
 
 
 def definitions(args: argparse.Namespace) -> list[dict[str, Any]]:

@@ -1,32 +1,18 @@
-"""The tools of a run: where they come from, and which may run."""
+"""Which calls of a run may run: by what the user has named, and by what is answered to a question."""
 
 from __future__ import annotations
 
-from ..errors import CallError, ExitStatus, UsageError
-from . import loop
+from ..errors import CallError, ExitStatus
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from ..agent.run import Run
     from ..agent.tools import Tool, ToolCall
     from ..cli.context import Context
     from ..cli.output import Output
-
-
-def find_tools(args: argparse.Namespace, environ: Mapping[str, str]) -> dict[str, Tool]:
-    """The tools that the command line names, by their names, but those of servers. Raises `UsageError`."""
-    from ..agent import tools
-
-    found: dict[str, Tool] = {}
-    declared = [tools.declared(path, environ) for path in args.tool]
-    for tool in [*declared, *tools.defined(args.tools, loop.definitions(args), environ)]:
-        if tool.name in found:
-            raise UsageError(f"two tools are called {tool.name}")
-        found[tool.name] = tool
-    return found
 
 
 class Consent:
