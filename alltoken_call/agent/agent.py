@@ -252,7 +252,6 @@ class Agent:
         state = self._state
         self._begin()
         error: CallError | None = None
-        asked: dict[str, Any] | None = None
         so_far = ""
         run = self._whole(content, streamed)
         try:
@@ -269,8 +268,6 @@ class Agent:
                         continue
                     elif event.name == "stream:start":
                         so_far = ""
-                    elif event.name == "message:user":
-                        asked = event.message
                     state.tell(event)
                 yield event
         except CallError as raised:
@@ -279,7 +276,7 @@ class Agent:
             with state.turn:
                 try:
                     run.close()
-                    self._end(asked)
+                    state.count(self._loop.value)
                     state.tell(events.ThinkingEnd())
                 finally:
                     state.running.release()
@@ -321,13 +318,6 @@ class Agent:
         loop.tools = self._serving.start(loop.tools)
         kept = {name: value for name, value in loop.body.items() if name != "stream_options"}
         loop.body = kept | streaming(wanted=streamed)
-
-    def _end(self, asked: dict[str, Any] | None) -> None:
-        """Count what a run came to. A message of the user's that got no whole answer is taken back."""
-        self._state.count(self._loop.value)
-        messages = self._loop.messages
-        if asked is not None and messages and messages[-1] is asked:
-            messages.pop()
 
     # What the loop asks
 

@@ -85,13 +85,13 @@ class Loop:
 
         Yields its events but the last, `ThinkingEnd`, and those of its calls: for `StreamDelta` their `Text`. What a
         consumer cannot do with one may be thrown in. The value is in `self.value`. Raises `CallError`; `Unfinished` at
-        a limit.
+        a limit. A message that got no whole answer is taken back.
         """
         self.value = run = Run(self.body["model"])
+        message = None if content is None else {"role": "user", "content": content}
         try:
             self._check_cost()
-            if content is not None:
-                message = {"role": "user", "content": content}
+            if message is not None:
                 self.messages.append(message)
                 yield events.UserMessage(message)
             yield events.ThinkingStart()
@@ -104,6 +104,9 @@ class Loop:
             except (CallError, Interrupted) as another:  # what came last could not be shown either
                 end = self._ended(run, another)
             raise end from None
+        finally:
+            if message is not None and self.messages and self.messages[-1] is message:
+                self.messages.pop()
 
     def _step(self, run: Run) -> Generator[AnyEvent, None, bool]:
         """One request, and the calls of its answer; whether another request is to follow."""

@@ -108,22 +108,21 @@ class Talk:
                     self._output.dim(f"[cost] {_shown(run.cost)}")
 
     def _end(self, error: CallError, before: int, content: Any) -> None:
-        """Tell of a turn's end. A text that was stopped is kept as the turn; a message that failed is taken out."""
-        messages = self._messages
-        text = getattr(error.partial, "text", None)
-        if error.code == "interrupted":
-            if text and not threads.is_answered(messages):
+        """Tell of a turn's end. A text that was stopped is kept as the turn."""
+        messages, text = self._messages, self._loop.value.text
+        added = len(messages) > before
+        answered = added and threads.is_answered(messages)
+        if error.code != "interrupted":
+            self._output.tell(error)
+            if (added or content is None) and not answered:
+                self._output.say("/continue goes on from here")
+        else:
+            if text and not answered:
+                if content is not None and not added:  # it was taken back
+                    messages.append({"role": "user", "content": content})
                 messages.append({"role": "assistant", "content": f"{text} {threads.STOPPED}"})
             self._output.say(threads.STOPPED)
-        else:
-            self._output.tell(error)
-        added = len(messages) - before
-        if content is not None and added == 1:
-            messages.pop()
-        else:
-            self._turns += added > 0
-            if error.code != "interrupted" and not threads.is_answered(messages):
-                self._output.say("/continue goes on from here")
+        self._turns += len(messages) > before
         try:
             self._kept.save()
         except CallError as failure:
