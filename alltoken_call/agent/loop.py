@@ -148,8 +148,7 @@ class Loop:
             run.add(Answer(body["model"]))
             raise
         except CallError as error:
-            partial = error.partial
-            again = self._echoes and _refuses_reasoning(error) and _without_reasoning(self.messages)
+            partial, again = error.partial, _without_refused(self.messages, error)
             if isinstance(partial, Answer):
                 whole = partial.finish_reason in WHOLE and partial.finish_reason not in CUT
                 if error.code == "interrupted" and whole:
@@ -268,11 +267,10 @@ class Loop:
         return (Unfinished if isinstance(error, Unfinished) else CallError).of(error, partial=run)
 
 
-def _refuses_reasoning(error: CallError) -> bool:
-    return error.http in (400, 422) and "reasoning_content" in error.message
-
-
-def _without_reasoning(messages: list[dict[str, Any]]) -> bool:
-    """Take `reasoning_content` out of a conversation, which is changed; whether there was any."""
+def _without_refused(messages: list[dict[str, Any]], error: CallError) -> bool:
+    """If a server refuses `reasoning_content`, take it out of the conversation, which is changed; whether there was
+    any."""
+    if error.http not in (400, 422) or "reasoning_content" not in error.message:
+        return False
     found = [message for message in messages if message.pop("reasoning_content", None) is not None]
     return bool(found)

@@ -30,33 +30,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("words", nargs="*", metavar=WORDS, help="the question; - stands for the text on stdin")
     asking = parser.add_argument_group("the question")
     options.add_model(asking, "the model (default: $ALLTOKEN_CHAT_MODEL, else gpt-5.4-mini)")
-    asking.add_argument("-s", "--system", metavar="TEXT", type=options.text, help="the system message (default: none)")
-    asking.add_argument(
-        "-a", "--attach", metavar="FILE|URL", action="append", default=[], help="an image to look at; repeatable"
-    )
-    asking.add_argument(
-        "--thread",
-        metavar="FILE",
-        type=options.path,
-        help="a conversation: read, and rewritten with the new turn",
-    )
+    add = asking.add_argument
+    add("-s", "--system", metavar="TEXT", type=options.text, help="the system message (default: none)")
+    add("-a", "--attach", metavar="FILE|URL", action="append", default=[], help="an image to look at; repeatable")
+    add("--thread", metavar="FILE", type=options.path, help="a conversation: read, and rewritten with the new turn")
     tuning = parser.add_argument_group("the answer")
-    tuning.add_argument(
-        "-t",
-        "--temperature",
-        metavar="0-2",
-        type=options.number(0, 2),
-        help="0 to 2; 0 = least random (default: the model's)",
-    )
-    tuning.add_argument(
-        "--max-tokens", metavar="N", type=options.positive, help="limit of the answer (default: the model's)"
-    )
-    tuning.add_argument(
-        "--thinking",
-        metavar="[BUDGET]",
-        type=_budget,
-        help="ask for reasoning and show it on stderr; BUDGET is its limit in tokens",
-    )
+    add = tuning.add_argument
+    about = "0 to 2; 0 = least random (default: the model's)"
+    add("-t", "--temperature", metavar="0-2", type=options.number(0, 2), help=about)
+    add("--max-tokens", metavar="N", type=options.positive, help="limit of the answer (default: the model's)")
+    about = "ask for reasoning and show it on stderr; BUDGET is its limit in tokens"
+    add("--thinking", metavar="[BUDGET]", type=_budget, help=about)
     add_answer_arguments(tuning)
     tools.add_arguments(parser)
 
@@ -69,13 +53,8 @@ def add_answer_arguments(group: argparse._ArgumentGroup) -> None:
     """What chat and search have in common."""
     options.add_param(group)
     group.add_argument("--no-stream", action="store_true", help="ask for the answer in one piece")
-    group.add_argument(
-        "--fallback",
-        metavar="auto|none|ID,…",
-        type=options.fallback,
-        default="auto",
-        help="other models to ask if all providers of this one fail; auto = one that is not dearer (default: auto)",
-    )
+    about = "other models to ask if all providers of this one fail; auto = one that is not dearer (default: auto)"
+    group.add_argument("--fallback", metavar="auto|none|ID,…", type=options.fallback, default="auto", help=about)
 
 
 def shared_fields(args: argparse.Namespace) -> dict[str, Any]:

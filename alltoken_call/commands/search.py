@@ -25,15 +25,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("words", nargs="*", metavar=WORDS, help="the question; - stands for the text on stdin")
     asking = parser.add_argument_group("the question")
     options.add_model(asking, "a DeepSeek or Qwen model (default: $ALLTOKEN_SEARCH_MODEL, else deepseek-v4-pro)")
-    asking.add_argument(
-        "--max-tokens", metavar="N", type=options.positive, default=600, help="limit of the answer (default: 600)"
-    )
-    asking.add_argument(
-        "--thread",
-        metavar="FILE",
-        type=options.path,
-        help="a conversation with tools: read, and rewritten as it goes on",
-    )
+    add = asking.add_argument
+    add("--max-tokens", metavar="N", type=options.positive, default=600, help="limit of the answer (default: 600)")
+    about = "a conversation with tools: read, and rewritten as it goes on"
+    add("--thread", metavar="FILE", type=options.path, help=about)
     chat.add_answer_arguments(asking)
     tools.add_arguments(parser)
 
