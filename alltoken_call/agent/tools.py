@@ -231,13 +231,11 @@ def declared(path: str, environ: Mapping[str, str]) -> Program:
     return Program({"name": stem, **object_of(text)}, [full], environ, f"--tool {path}", _PASTE)
 
 
-def defined(path: str, document: list[dict[str, Any]], environ: Mapping[str, str]) -> list[Tool]:
-    """The tools of a --tools file: those with a `command` are run, the others are handed back. Raises `UsageError`."""
-    return [_commanded(path, item, environ) if "command" in item else Handed(item) for item in document]
-
-
-def _commanded(path: str, item: dict[str, Any], environ: Mapping[str, str]) -> Program:
-    """A tool of a --tools file that is run: its command is relative to that file."""
+def defined(path: str, item: dict[str, Any], environ: Mapping[str, str]) -> Tool:
+    """A tool of a --tools file: one with a `command`, which is relative to that file, is run, any other is handed back.
+    Raises `UsageError`."""
+    if "command" not in item:
+        return Handed(item)
     import shutil
 
     command, function = item["command"], as_object(item.get("function"))

@@ -45,7 +45,9 @@ def find_tools(args: argparse.Namespace, environ: Mapping[str, str]) -> dict[str
     from ..agent.tools import declared, defined
 
     found: dict[str, Tool] = {}
-    for tool in [*(declared(path, environ) for path in args.tool), *defined(args.tools, definitions(args), environ)]:
+    made: list[Tool] = [declared(path, environ) for path in args.tool]
+    made += [defined(args.tools, item, environ) for item in definitions(args)]
+    for tool in made:
         if tool.name in found:
             raise UsageError(f"two tools are called {tool.name}")
         found[tool.name] = tool
