@@ -145,6 +145,8 @@ class Talk:
         try:
             act(rest)
         except CallError as error:
+            if error.code == "interrupted":
+                raise
             self._output.tell(error)
 
     def _do_help(self, _rest: str) -> None:

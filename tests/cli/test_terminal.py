@@ -305,6 +305,20 @@ class Turns(TerminalCase):
         talk.leave()
         self.assertEqual((self.results(), self.ran), (["sunny"], ["weather"]))
 
+    def test_one_that_is_terminated_in_a_turn_ends_also_if_a_command_began_the_turn(self):
+        for line in ("first", "/retry"):
+            with self.subTest(line):
+                self.gateway.requests.clear()
+                self.answer(saying("one"), stream("hold"))
+                talk = self.talk()
+                talk.line("first")
+                talk.until("[cost]")
+                talk.line(line)
+                self.until(lambda: self.asked() == 2)
+                time.sleep(0.2)
+                talk.process.send_signal(signal.SIGTERM)
+                self.assertEqual(talk.wait(), 143, talk.seen)
+
     def test_a_thread_is_saved_as_each_turn_ends(self):
         path = os.path.join(self.folder, "t.json")
         self.answer(saying("one"), refuse(500, "boom"), stream(event(delta("half")), "hold"))
