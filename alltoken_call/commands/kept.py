@@ -32,27 +32,24 @@ class Kept:
         self._body = body
         self._state = config.state_dir(context.environ)
         self._ours = (args.resume or not args.thread) and threads.is_kept(thread.path, self._state)
-        self._elsewhere: str | None = None  # where the conversation is while its own place fails
-        self._saved = args.resume and not args.words  # as the command goes on with it
+        self._place = thread.path if args.resume and not args.words else ""  # where the conversation is as it stands
         self.thread = thread
 
     def save(self) -> None:
         """Keep the conversation. If its place fails, it goes to the state directory, and `OutputError` is raised."""
+        model, elsewhere = self._body["model"], self._place if self._place != self.thread.path else ""
         try:
-            self.thread.save(self._body["model"])
+            self.thread.save(model)
         except OutputError as error:
             if self._state is None:
                 raise
-            if self._elsewhere is None:
-                self._elsewhere = threads.kept_path(self._state, self._context.clock.now(), lasting=not self._ours)
-            self.thread.save(self._body["model"], self._elsewhere)
-            self._saved = True
-            message = f"{error.message}; the conversation is kept in {self._elsewhere}"
-            raise CallError.of(error, message=message) from None
-        self._saved = True
-        if self._elsewhere is not None:
-            files.discard(self._elsewhere)
-            self._elsewhere = None
+            place = elsewhere or threads.kept_path(self._state, self._context.clock.now(), lasting=not self._ours)
+            self.thread.save(model, place)
+            self._place = place
+            raise CallError.of(error, message=f"{error.message}; the conversation is kept in {place}") from None
+        self._place = self.thread.path
+        if elsewhere:
+            files.discard(elsewhere)
 
     def end(self) -> None:
         """The run has come to its end: a file of ours is not needed any more."""
@@ -62,10 +59,9 @@ class Kept:
     def resume_command(self, command: str) -> str | None:
         """The command that goes on with the run, with its model, tools, consent and limits; None if it cannot be taken
         up, or has its answer."""
-        path = self._elsewhere or self.thread.path
-        if not path or not self._saved or threads.is_answered(self.thread.messages):
+        if not self._place or threads.is_answered(self.thread.messages):
             return None
-        path = f"./{path}" if path.startswith("-") else path
+        path = f"./{self._place}" if self._place.startswith("-") else self._place
         place = ("--thread", path, "--resume", f"--model={self._body['model']}")
         return self._context.command_line(command, *place, *_options(self._args))
 
