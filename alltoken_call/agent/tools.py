@@ -198,11 +198,11 @@ class Handed(Tool):
     """A tool that only the caller can run: its calls are handed back."""
 
     def __init__(self, definition: dict[str, Any]) -> None:
-        name = as_object(definition.get("function")).get("name")
-        if isinstance(name, str):
-            super().__init__(name, "", {})
-        else:
-            self.name = f"({definition.get('type')})"  # the gateway's own, which has no calls
+        function = as_object(definition.get("function"))
+        if isinstance(function.get("name"), str):
+            super().__init__(function["name"], str(function.get("description") or ""), {})
+        else:  # the gateway's own, which has no calls
+            self.name, self.description = f"({definition.get('type')})", ""
         self._definition = definition
 
     def definition(self) -> dict[str, Any]:

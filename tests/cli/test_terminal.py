@@ -475,9 +475,11 @@ class Commands(TerminalCase):
         self.assertEqual(said[1], "and now?")
 
     def test_tools_lists_them(self):
-        talk = self.talk("--tool", self.tool())
+        function = {"name": "theirs", "description": "what they do"}
+        tools = self.file("tools.json", [{"type": "function", "function": function}, {"type": "web_search"}])
+        talk = self.talk("--tool", self.tool(), "--tools", tools)
         talk.line("/tools")
-        talk.until("weather: the weather of a city")
+        talk.until("weather: the weather of a city", "theirs: what they do", "(web_search): ")
         talk.leave()
 
     def test_save_writes_a_conversation_that_thread_takes_and_overwrites_nothing(self):
