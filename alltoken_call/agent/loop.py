@@ -251,9 +251,7 @@ class Loop:
             return
         spent = amount(cost.usd)
         if spent is None:
-            raise Unfinished(
-                "it is unknown how much is spent, and no price to estimate it from was found", code="max_cost"
-            )
+            raise Unfinished("it is unknown how much is spent, and there is no price to estimate it", code="max_cost")
         if spent >= self.limit:
             raise Unfinished(f"${spent:f} of the limit of ${self.limit:f} is spent", code="max_cost")
 
