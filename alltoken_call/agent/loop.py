@@ -144,8 +144,9 @@ class Loop:
             body["tools"] = [tool.definition() for tool in self.tools.values()]
         try:
             return (yield from self._answering(self.client, body, command=self.command))
-        except GeneratorExit:  # it has recorded itself
-            run.add(Answer(body["model"]))
+        except GeneratorExit:  # it was recorded
+            partial = self.client.recorded
+            run.add(partial if isinstance(partial, Answer) else Answer(body["model"]))
             raise
         except CallError as error:
             partial, again = error.partial, _without_refused(self.messages, error)
@@ -244,8 +245,8 @@ class Loop:
         self._check_cost()
 
     def _check_cost(self) -> None:
-        """Raise `Unfinished` if so much is spent, or it is unknown how much."""
-        answers = [*self.earlier, *self.value.answers]
+        """Raise `Unfinished` if so much is spent, or it is unknown how much in this run."""
+        answers = [*(answer for answer in self.earlier if answer.cost.source), *self.value.answers]
         cost = sum_of_costs([answer.cost for answer in answers])
         if self.limit is None or not answers or cost.source in ("none", "local"):
             return

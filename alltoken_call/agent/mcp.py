@@ -18,7 +18,7 @@ import subprocess
 from .. import __version__
 from ..net.clock import Clock
 from ..wire import as_object, objects_in, parse_json
-from .process import Process, end_groups, signals_held
+from .process import CHUNK, ERRORS, Process, end_groups, signals_held
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,8 +38,9 @@ METHOD_NOT_FOUND = -32601  # JSON-RPC 2.0 §5.1
 NOT_OFFERED = {"code": METHOD_NOT_FOUND, "message": "this client does not offer that"}
 LONGEST_LINE = 16 << 20  # bytes
 LARGEST_TEXT = 14 << 20  # bytes in memory of a line with wide characters: there are two of it while it is parsed
+LARGEST_OUTBOX = 1 << 20  # bytes that a server does not read, beside which its own requests are not answered
 LAST_BREATH = 0.2  # seconds from the end of a process's pipes to its own
-TOO_LONG = b'{"error": "a line of more than 16 MiB was dropped; the call may have taken effect"}'
+TOO_LONG = b'{"jsonrpc": "2.0", "error": "a line of more than 16 MiB was dropped; the call may have taken effect"}'
 
 
 class ServerError(Exception):
@@ -169,11 +170,12 @@ class Server:
         why = wire.fate or ("was interrupted" if clock.left() > 0 else "did not answer in time")
         if method == "tools/call":
             raise ServerError(f"{why}; the call may have taken effect")
-        raise ServerError(wire.fate or f"{why} ({method}): {wire.end_of_stderr()}".removesuffix(": "))
+        raise ServerError(wire.fate or f"{why} ({method}): {_end_of(wire.stderr_so_far())}".removesuffix(": "))
 
     def _is_answer(self, message: Mapping[str, Any]) -> bool:
         """Whether a message answers the last request: no notification, and no answer that comes too late, or twice."""
-        return message.get("id") == self._last_id or (message.get("id") is None and _refusal(message) != "")
+        unaddressed = message.get("id") is None and "jsonrpc" in message and _refusal(message) != ""
+        return message.get("id") == self._last_id or unaddressed
 
 
 def close_all(servers: Iterable[Server], groups: Iterable[Process] = ()) -> None:
@@ -199,16 +201,15 @@ class Wire(Process):
 
         A line that is too long is an error without an id.
         """
+        self.turn(wait)
         over = self.hung_up or self.poll() is not None
         if over:
             self.drain()
-        else:
-            self.turn(wait)
         while self._lines:
             for message in _parsed(self._lines.pop(0)):
                 if "method" not in message or "id" not in message:
                     yield message
-                else:
+                elif len(self.outbox) < LARGEST_OUTBOX:
                     reply = {"result": {}} if message["method"] == "ping" else {"error": NOT_OFFERED}
                     self.send(id=message["id"], **reply)
         if over and not self.fate:
@@ -240,19 +241,26 @@ class Wire(Process):
         status = self.poll()
         self.stdin.close()
         end_groups(self)
-        how = "closed its stdin or stdout" if status is None else f"ended with exit status {status}"
-        self.fate = f"{how}: {self.end_of_stderr()}".removesuffix(": ")
+        how = f"ended with exit status {status}" if status is not None else "closed its stdin or stdout"
+        how = f"was ended by signal {-status}" if status is not None and status < 0 else how
+        self.fate = f"{how}: {_end_of(self.stderr_so_far())}".removesuffix(": ")
+
+
+def _end_of(errors: str) -> str:
+    """The end of a server's stderr, without a word, perhaps a key, of which only a part is left."""
+    return errors if len(errors) <= ERRORS else re.sub(r"^\S*\s?", "", errors[-ERRORS:])
 
 
 def _parsed(line: bytearray) -> list[dict[str, Any]]:
-    """The messages in a line, mostly one (2025-03-26 has batches); none if it is junk. JSON-RPC that cannot be read is
-    an error without an id."""
+    """The messages in a line, mostly one (2025-03-26 has batches); none if it is junk. What looks like an answer, and
+    cannot be read, is an error."""
     text = _narrow(line)
     line.clear()  # there is no room for it and for the parsed text
     try:
         value = parse_json(text)
     except ValueError as error:
-        value = {"error": f"an answer cannot be read: {error}"} if '"jsonrpc"' in text else None
+        number = re.search(r'"id": ?(\d+)', text) if text.startswith("{") and '"jsonrpc"' in text else None
+        value = {"id": int(number[1]), "error": f"the answer cannot be read: {error}"} if number else None
     return objects_in(value if isinstance(value, list) else [value])
 
 
@@ -260,11 +268,16 @@ def _narrow(line: bytearray) -> str:
     """A line's text. One wide character makes all of a text 2 or 4 times as wide in memory; if it would be too large,
     such characters become "?", and their escapes are shown as they are. The line is changed."""
     characters = len(line.translate(None, bytes(range(0x80, 0xC0))))
-    for width, first, escape in ((4, 0xF0, rb"\\u[dD][89a-fA-F]"), (2, 0xC4, rb"\\u(?!00)")):
+    parsed = characters - 5 * line.count(b"\\u")
+    for width, first, escape in ((4, 0xF0, rb"u[dD][89a-fA-F]"), (2, 0xC4, rb"u(?!00)")):
         if characters * width > LARGEST_TEXT:
-            line[:] = line.translate(bytes(ord("?") if byte >= first else byte for byte in range(256)))
-            for found in re.finditer(escape, line):
-                line[found.start()] = ord("/")  # JSON, also where a backslash comes before it
+            table = bytes(ord("?") if byte >= first else byte for byte in range(256))
+            for at in range(0, len(line), CHUNK):  # there is no room for two of it
+                line[at : at + CHUNK] = line[at : at + CHUNK].translate(table)
+        if parsed * width > LARGEST_TEXT:
+            for found in re.finditer(rb"\\(?:(" + escape + rb")|.)", line):
+                if found[1]:
+                    line[found.start()] = ord("/")
     return line.decode("utf-8-sig", "ignore")
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import re
 import select
 import signal
 import subprocess
@@ -122,11 +121,10 @@ class Process(subprocess.Popen[bytes]):
         self._stderr += data
         del self._stderr[: -4 * ERRORS]
 
-    def end_of_stderr(self) -> str:
-        """The end of its stderr so far."""
+    def stderr_so_far(self) -> str:
+        """The last 8,000 bytes of its stderr."""
         self.drain()
-        text = self._stderr.decode("utf-8", "replace").strip("\r\n")
-        return text if len(text) <= ERRORS else re.sub(r"^\S*\s", "", text[-ERRORS:])  # no word, perhaps a key, in part
+        return self._stderr.decode("utf-8", "replace").strip("\r\n")
 
     def close(self) -> None:
         """Give the pipes up. Idempotent."""
@@ -218,7 +216,7 @@ def run(
         if process is not None:
             (limits.end or end_groups)(process)
         raise
-    return status, output, process.end_of_stderr()
+    return status, output, limits.clean(process.stderr_so_far())[-ERRORS:]
 
 
 @contextlib.contextmanager

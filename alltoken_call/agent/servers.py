@@ -103,8 +103,9 @@ class Serving:
         """End the servers, and a tool's processes side by side with them. Idempotent."""
         if self._servers or groups:
             from .mcp import close_all
+            from .process import signals_held
 
-            with contextlib.suppress(Interrupted):  # a run has its end already; a signal only hastens theirs
+            with contextlib.suppress(Interrupted), signals_held():  # a run that has ended stays as it is
                 close_all(self._servers, groups)
             self._servers = []
 

@@ -80,6 +80,7 @@ class Client:
         self.tick = tick
         self.key = key
         self._stop = stop
+        self.recorded: Result | None = None  # the latest
         self.prices: dict[str, Prices | None] = {}  # that were asked for, by model
         self.hurried: set[str] = set()  # models whose prices were asked for in a short time
         self.warned = False  # of calls of unknown cost that the budget counts
@@ -288,6 +289,7 @@ class Client:
 
     def record(self, result: Result, **fields: Any) -> None:
         """Put a result into the ledger, with more `fields` of the row; the one place that makes rows."""
+        self.recorded = result
         if self.ledger is not None:
             result.row = self.ledger.record(self.row_of(result) | fields, result.row)
 

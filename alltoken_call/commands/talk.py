@@ -94,7 +94,7 @@ class Talk:
             self._last = content
         try:
             drained(self._loop.run(content), self._shown.take)
-            self._turns += 1
+            self._count(content)
         except CallError as error:
             with self._loop.client.shield.held():
                 self._end(error, before, content)
@@ -114,7 +114,7 @@ class Talk:
         answered = added and threads.is_answered(messages)
         if error.code != "interrupted":
             self._output.tell(error)
-            if (added or content is None) and not answered:
+            if (added or content is None) and not answered and error.code != "max_cost":
                 self._output.say("/continue goes on from here")
         else:
             if text and not answered:
@@ -122,11 +122,17 @@ class Talk:
                     messages.append({"role": "user", "content": content})
                 messages.append({"role": "assistant", "content": f"{text} {threads.STOPPED}"})
             self._output.say(threads.STOPPED)
-        self._turns += len(messages) > before
+        if len(messages) > before:
+            self._count(content)
         try:
-            self._kept.save()
+            if error.status is not ExitStatus.CANNOT_WRITE:
+                self._kept.save()
         except CallError as failure:
             self._output.tell(failure)
+
+    def _count(self, content: Any) -> None:
+        """Count a turn; what goes on with one is none."""
+        self._turns += content is not None or not self._turns
 
     def _summary(self) -> str:
         answers = self._loop.earlier
@@ -173,10 +179,11 @@ class Talk:
 
     def _do_save(self, rest: str) -> None:
         path = os.path.expanduser(rest)
-        if not rest or os.path.lexists(path):
-            raise OutputError(f"{path} already exists" if rest else "/save FILE")
-        self._kept.thread.save(self._loop.body["model"], path)
-        self._output.say(f"saved {path}")
+        if os.path.lexists(path):
+            raise OutputError(f"{path} already exists")
+        if rest:
+            self._kept.thread.save(self._loop.body["model"], path)
+        self._output.say(f"saved {path}" if rest else "/save FILE")
 
     def _do_cost(self, _rest: str) -> None:
         self._output.say(self._summary())
@@ -200,6 +207,7 @@ class Talk:
             return
         if last is not None and self._messages[last].get("content") == self._last:
             del self._messages[last:]
+            self._turns -= 1
         self._turn(self._last)
 
     def _last_turn(self) -> int | None:

@@ -171,6 +171,10 @@ class Server:
         os.close(1)
         time.sleep(60)
 
+    def tool_mutes(self, number: int) -> None:
+        self.text(number, "not a word more")
+        os.close(1)
+
     def tool_deaf(self, number: int) -> None:
         self.text(number, "I do not listen any more")
         os.close(0)
@@ -183,8 +187,8 @@ class Server:
         text = json.dumps({"jsonrpc": "2.0", "id": number, "result": {"content": [{"type": "text", "text": "@"}]}})
         self.write(text.replace("@", "x" * size + escape) + "\n")
 
-    def tool_raw(self, number: int, text: str) -> None:
-        self.write(text.replace("@", str(number)))
+    def tool_raw(self, number: int, text: str, again: str = "", times: int = 0) -> None:
+        self.write(text.replace("@", str(number)) + again * times + ('"}]}}\n' if times else ""))
 
     def tool_noise(self, number: int, size: int) -> None:
         """A line that never ends, then an answer."""
@@ -210,9 +214,9 @@ class Server:
         answers = [json.loads(sys.stdin.buffer.readline()) for _ in range(3)]
         self.text(number, json.dumps([[a["id"], a.get("result"), a.get("error", {}).get("code")] for a in answers]))
 
-    def tool_floods_with_pings(self, number: int, count: int) -> None:
+    def tool_floods_with_pings(self, number: int, count: int, read: bool = True) -> None:
         for own in range(count):
-            self.send(id=own, method="ping")
+            self.send(id=own if read else "x" * 100, method="ping")
         self.text(number, "done")
 
     def tool_fork(self, number: int) -> None:

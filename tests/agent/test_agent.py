@@ -22,7 +22,7 @@ from alltoken_call.agent import events
 from alltoken_call.agent.tools import declared
 from alltoken_call.errors import KeyProblem, UsageError
 
-from ..gateway import CHAT, KEY, Gateway, delta, event, refuse, stream
+from ..gateway import CHAT, KEY, USAGE, Gateway, delta, event, refuse, reply, stream
 from ..harness import PATIENCE, PYTHON
 from ..loop_support import calling, saying, wanted
 from .processes import running
@@ -394,6 +394,17 @@ class Ends(AgentCase):
         gate.set()
         thread.join()
         self.assertEqual((answers, self.asked(), len(agent.get_messages())), (["one"], 1, 2))
+
+    def test_what_a_closed_run_has_cost_is_known_if_that_had_come(self):
+        self.gateway.on(
+            CHAT, reply(200, {"choices": [{"message": {"content": "all"}}], "usage": USAGE | {"cost": 0.5}})
+        )
+        agent = self.agent(ledger=False)
+        off = agent.on("stream:delta", lambda *_: 1 / 0)
+        with self.assertRaises(ZeroDivisionError):
+            agent.send_sync("hi")
+        off()
+        self.assertEqual((agent.cost, agent.usage["total_tokens"]), (Decimal("0.5"), USAGE["total_tokens"]))
 
     def test_closing_the_iterator_cancels_and_leaves_a_row(self):
         self.gateway.on(CHAT, SILENT, saying("fine"))

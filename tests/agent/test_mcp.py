@@ -252,6 +252,9 @@ class BadServers(Case):
         server = self.start()
         self.assertEqual(server.call("floods_with_pings", {"count": 5_000}, 20.0), ("done", True))
         self.assertAnswers(server)
+        with mock.patch.object(mcp, "LARGEST_OUTBOX", 100_000):
+            self.assertEqual(server.call("floods_with_pings", {"count": 20_000, "read": False}, 20.0), ("done", True))
+            self.assertLess(len(server._wire.outbox), 200_000)
 
     def test_of_two_answers_the_first_counts_and_the_second_is_dropped(self):
         server = self.start()
@@ -365,10 +368,27 @@ class BadServers(Case):
                 self.assertEqual((text[-len(expected) :], ok), (expected, True))
         arguments = {"size": 8_000_000, "escape": r"\\u\\\ud83d\ude00"}
         text, ok = server.call("escaped", arguments, 30.0)
-        self.assertEqual((text[8_000_000:], ok), (r"/u\/ud83d/ude00", True))
+        self.assertEqual((text[8_000_000:], ok), (r"\u\/ud83d/ude00", True))
         for size, expected in ((5_000_000, "Zürich П/ud83d/ude00"), (8_000_000, "Zürich /u041f/ud83d/ude00")):
             text, ok = server.call("escaped", {"size": size, "escape": r"Z\u00fcrich \u041f\ud83d\ude00"}, 30.0)
             self.assertEqual((text[size:], ok), (expected, True))
+
+    def test_a_long_line_of_escapes_is_a_short_text(self):
+        line = '{"jsonrpc": "2.0", "id": @, "result": {"content": [{"type": "text", "text": "'
+        text, ok = self.start().call("raw", {"text": line, "again": r"\u4e2d\ud83d\ude00\\u", "times": 500_000}, 30.0)
+        self.assertEqual((len(text), text[-4:], ok), (2_000_000, "中😀\\u", True))
+
+    def test_what_only_looks_like_an_answer_is_junk(self):
+        answer = '{"jsonrpc": "2.0", "id": @, "result": {"content": [{"type": "text", "text": "hi"}]}}'
+        for junk in (
+            "2026-01-01 DEBUG send " + answer,
+            "<- " + answer,
+            '{\n  "jsonrpc": "2.0",\n  "id": @\n}',
+            '{"jsonrpc": "2.0", "id": 0, "result": ' + "[" * 100_000 + "}",
+            '{"error": "disk full", "level": "warning"}',
+        ):
+            with self.subTest(junk[:20]):
+                self.assertEqual(self.start().call("raw", {"text": f"{junk}\n{answer}\n"}, 20.0), ("hi", True))
 
     def test_an_answer_that_cannot_be_read_is_told_at_once(self):
         server = self.start()
@@ -452,6 +472,13 @@ class Death(Case):
         self.assertTrue(server.call("deaf", {}, 20.0)[1])
         self.assertFalse(server.call("length", {"text": "x" * 1_000_000}, 20.0)[1])
         self.assertLess(time.monotonic() - begun, 6)
+
+    def test_one_that_has_closed_its_stdout_since_is_started_again_before_it_is_asked(self):
+        server = self.start()
+        self.assertEqual(server.call("mutes", {}, 20.0), ("not a word more", True))
+        self.assertTrue(eventually(lambda: len(self.heard()) == 4))
+        time.sleep(0.1)
+        self.assertAnswers(server)
 
     def test_the_tools_stay_as_they_were(self):
         server = self.start()

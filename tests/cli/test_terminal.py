@@ -391,6 +391,24 @@ class Turns(TerminalCase):
         talk.until('"function": {"name": "theirs"')
         talk.leave()
 
+    def test_what_goes_on_with_a_turn_is_no_turn_of_its_own(self):
+        self.answer(*(calling("weather") for _ in range(3)), saying("ok"))
+        talk = self.talk("--tool", self.tool(), "--max-steps", "1")
+        talk.line("first")
+        for _ in range(3):
+            talk.line("/continue")
+        talk.until("ok")
+        self.assertEqual(talk.leave().split(",")[0], "1 turn(s)")
+
+    def test_a_turn_of_unknown_cost_ends_no_conversation_with_max_cost(self):
+        self.answer(refuse(500, "boom"), saying("fine"))
+        talk = self.talk("--max-cost", "1", "--fallback", "none")
+        talk.line("first")
+        talk.until("[cost] unknown")
+        talk.line("second")
+        talk.until("fine")
+        talk.leave()
+
     def test_max_cost_counts_all_turns(self):
         path = os.path.join(self.folder, "t.json")
         self.answer(saying("one"), saying("two"))
@@ -400,6 +418,7 @@ class Turns(TerminalCase):
         talk.until("[cost]")
         talk.line("third")
         talk.until("$0.0000376000 of the limit of $0.00003 is spent")
+        self.assertNotIn("/continue", talk.seen)
         self.assertEqual(talk.leave().split(",")[0], "2 turn(s)")
         self.assertEqual((self.said(), len(self.thread(path))), (["first", "second"], 4))
 
