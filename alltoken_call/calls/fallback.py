@@ -62,17 +62,12 @@ def affordable(client: Client, model: str, others: list[str], catalog: dict[str,
 
 
 def answering_with_fallback(
-    client: Client,
-    body: dict[str, Any],
-    choice: str | list[str],
-    *,
-    families: tuple[str, ...] = (),
-    command: str = "chat",
+    client: Client, body: dict[str, Any], choice: str | list[str], command: str = "chat"
 ) -> Generator[Event, None, Answer]:
     """`answering`, and if all providers fail before any text, ask again as `choice` says: auto, none, or ids.
 
-    A fallback that does not exist is passed over. `families` bounds what auto may choose from. The answer's `model`
-    is the one that was asked in the end. Raises as `answering`.
+    A fallback that does not exist is passed over. For a search, auto chooses among models that search. The answer's
+    `model` is the one that was asked in the end. Raises as `answering`.
     """
     first = body["model"]
     plan = [name for name in choice if name != first] if isinstance(choice, list) else None if choice == "auto" else []
@@ -89,7 +84,7 @@ def answering_with_fallback(
             if not (failed or missing) or partial.text or partial.tool_calls:
                 raise
             if plan is None:
-                plan, names = _plan(client, model, families)
+                plan, names = _plan(client, model, client.dialect.searching if command == "search" else ())
                 if not plan and names:
                     hint = f"no other model is known to cost as little; choose one with -m: {names}"
                     raise CallError.of(error, hint=hint) from None

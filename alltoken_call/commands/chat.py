@@ -155,7 +155,6 @@ def send(
     output: Output,
     body: dict[str, Any],
     *,
-    families: tuple[str, ...] = (),
     named: str | None = None,
     command: str = "chat",
 ) -> Answer | None:
@@ -172,7 +171,7 @@ def send(
 
     client = context.client(args, output)
     try:
-        events = answering_with_fallback(client, body, args.fallback, families=families, command=command)
+        events = answering_with_fallback(client, body, args.fallback, command)
         answer = drained(events, client.emit)
     except CallError as error:
         with options.showing(error.partial):

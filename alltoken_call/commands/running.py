@@ -117,7 +117,6 @@ def run(
         consent.warn(tools.values())
         together = servers.close if args.mcp and not talking else None  # a signal ends a tool and the servers at once
         seconds, characters = args.tool_timeout or 60.0, args.tool_output or RESULT_LIMIT
-        families = client.dialect.searching if command == "search" else ()
         loop = Loop(
             client,
             body,
@@ -129,7 +128,7 @@ def run(
             limit=None if args.max_cost is None else Decimal(repr(args.max_cost)),
             approve=consent,
             save=kept.save,
-            answering=partial(answering_with_fallback, choice=args.fallback, families=families),
+            answering=partial(answering_with_fallback, choice=args.fallback),
         )
         if talking:
             return Talk(context, output, loop, kept, shown).run(text, attached, resume=args.resume)

@@ -60,7 +60,7 @@ def _run(args: argparse.Namespace, context: Context, output: Output) -> Result |
     body["messages"] = [{"role": "user", "content": query}]
     answer: Answer | None = None
     try:
-        answer = chat.send(args, context, output, body, families=dialect.searching, command="search")
+        answer = chat.send(args, context, output, body, command="search")
         return answer
     except CallError as error:
         answer = error.partial
