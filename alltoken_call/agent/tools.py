@@ -9,7 +9,7 @@ import re
 
 from ..errors import UsageError
 from ..text import shortened
-from ..wire import as_object, object_of, parse_json
+from ..wire import as_object, object_of, parse_json, text_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -239,7 +239,7 @@ def defined(path: str, item: dict[str, Any], environ: Mapping[str, str]) -> Tool
     import shutil
 
     command, function = item["command"], as_object(item.get("function"))
-    where = f"{path}: {function.get('name')}"
+    where = ": ".join(filter(None, [path, text_of(function.get("name"))]))
     if not isinstance(command, list) or not command or not all(isinstance(word, str) for word in command):
         raise UsageError(f'{where}: its "command" is not a list of words')
     first = command[0]
