@@ -404,13 +404,16 @@ class Arrival(TaskCase):
 
     def arrives(self, seconds: float, pieces: int) -> Step:
         """A step: an answer that takes so many seconds of the clock that is handed in."""
-        data = document(entry(BIG))
+        data, spool = document(entry(BIG)), os.path.join(self.state, "spool")
 
         def step(exchange: Any) -> None:
             exchange.head(200, {"Content-Length": str(len(data))})
             for number in range(pieces):
                 exchange.raw(data[len(data) * number // pieces : len(data) * (number + 1) // pieces])
-                time.sleep(0.01)  # so that it is read before the clock goes on
+                end = time.monotonic() + PATIENCE
+                while not number and not (os.path.isdir(spool) and os.listdir(spool)) and time.monotonic() < end:
+                    time.sleep(0.002)  # until the first piece is read, and what comes is waited for
+                time.sleep(0.01)
                 self.clock.ahead += seconds / pieces
                 time.sleep(0.01)
 
