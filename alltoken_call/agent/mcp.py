@@ -72,7 +72,7 @@ class Server:
             self._connect(clock)
             self.tools = self.tools or self._list(clock)
         except ServerError:
-            self.close()
+            close_all([self], self.ending() if self._stop() else [])  # who has cancelled does not wait 2 s for TERM
             raise
 
     def call(self, name: str, arguments: dict[str, Any], timeout: float) -> tuple[str, bool]:

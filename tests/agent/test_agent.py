@@ -202,6 +202,12 @@ class Cancel(AgentCase):
             agent.send("hi")
         self.assertEqual(self.rows("exit_status"), [(130,), (130,)])
 
+    def test_while_a_server_starts(self):
+        agent = self.agent(mcp=["sleep 60"])
+        with self.cancelled(agent, after=0.3):
+            agent.send("hi")
+        self.assertEqual(self.asked(), 0)
+
     def test_in_one_piece_too(self):
         self.gateway.on(CHAT, lambda exchange: exchange.hold())
         agent = self.agent()
