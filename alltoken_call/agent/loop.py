@@ -211,13 +211,15 @@ class Loop:
         else:
             told["result"] = result["content"] = STARTED
             self.save()
-            text, ok, errors = tool.call(call.arguments or {}, self.limits)
-        seconds = clock.monotonic() - began
-        told |= {"result": text, "ok": ok, "seconds": round(seconds, 3)}
+            try:
+                text, ok, errors = tool.call(call.arguments or {}, self.limits)
+            finally:
+                told["seconds"] = round(clock.monotonic() - began, 3)
+        told |= {"result": text, "ok": ok}
         with self.client.shield.held():
             result["content"] = text
             self.save()
-        yield events.ToolResulted(call.name, text, call.id, ok=ok, seconds=seconds, errors=errors)
+        yield events.ToolResulted(call.name, text, call.id, ok=ok, seconds=told["seconds"], errors=errors)
         self._check_time()
 
     def _allowed(self, call: ToolCall) -> Tool | str:

@@ -531,6 +531,18 @@ class Signals(LoopCase):
         self.assertEqual((self.ran, self.kept()), (["weather"], []))
         self.assertEqual(self.results(), ["[interrupted: may have taken effect]"])
 
+    def test_the_document_tells_of_the_call_that_was_interrupted(self):
+        self.answer(calling("weather", "weather"))
+        process = self.spawn(
+            "chat", "--json", "--tool", self.tool("weather", f"echo $$ >'{self.folder}/pid'; exec sleep 60"), "x"
+        )
+        self.exists("pid")
+        time.sleep(0.1)
+        out, _ = self.interrupt(process)
+        (call,) = json.loads(out)["steps"][0]["calls"]
+        self.assertEqual((call["result"], call["ok"]), ("[interrupted: may have taken effect]", False))
+        self.assertGreater(call["seconds"], 0.05)
+
     def test_stubborn_groups_and_servers_end_side_by_side_within_5_s(self):
         loop = "while :; do sleep 0.2; done"
         server = self.server("clock", f"trap '' TERM INT; echo $$ >'{self.folder}/stuck'; {loop}")
