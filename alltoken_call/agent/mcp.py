@@ -241,8 +241,10 @@ class Wire(Process):
         status = self.poll()
         self.stdin.close()
         end_groups(self)
-        how = f"ended with exit status {status}" if status is not None else "closed its stdin or stdout"
-        how = f"was ended by signal {-status}" if status is not None and status < 0 else how
+        if status is None:
+            how = "closed its stdin or stdout"
+        else:
+            how = f"was ended by signal {-status}" if status < 0 else f"ended with exit status {status}"
         self.fate = f"{how}: {_end_of(self.stderr_so_far())}".removesuffix(": ")
 
 

@@ -187,14 +187,9 @@ def end_groups(*groups: Process, servers: Sequence[Process] = ()) -> None:
             process.close()
 
 
-def run(
-    argv: Sequence[str],
-    data: bytes,
-    limits: Limits,
-    environ: Mapping[str, str],
-    cwd: str | None = None,
-) -> tuple[int | None, Ends, str]:
-    """Run a program to its end, with `data` on its stdin; its exit status, what it printed, and the end of its stderr.
+def run(argv: Sequence[str], data: bytes, limits: Limits, environ: Mapping[str, str]) -> tuple[int | None, Ends, str]:
+    """Run a program here to its end, with `data` on its stdin; its exit status, what it printed, and the end of its
+    stderr.
 
     The status is negative for a signal, and None if the program was ended from here, by the limits. What it has started
     is ended with it, also if it ends by itself. If an exception passes (a signal's), `limits.end` ends the group, if
@@ -204,7 +199,7 @@ def run(
     process: Process | None = None
     try:
         with signals_held():
-            process = Process(argv, environ, cwd, output.add)
+            process = Process(argv, environ, None, output.add)
         process.outbox += data
         while process.poll() is None and clock.left() > 0 and not limits.stop():
             if not process.outbox:
@@ -221,7 +216,8 @@ def run(
 
 @contextlib.contextmanager
 def signals_held() -> Iterator[None]:
-    """Let signals wait until the block's end: one that came while a process is being started would leave it behind."""
+    """Let signals wait until the block's end: one that came while a process is being started would leave it behind, and
+    one that came while some are being ended would take their grace from them."""
     arrived: list[int] = []
     previous: dict[int, Any] = {}
     with contextlib.suppress(ValueError):  # only the main thread has signals

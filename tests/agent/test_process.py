@@ -28,7 +28,7 @@ class Case(Marked):
         timeout, limit = options.get("timeout", 20.0), options.get("limit", 30_000)
         limits = Limits(timeout, limit, options.get("stop", bool), str, options.get("end"))
         begun = time.monotonic()
-        status, output, errors = process.run(argv, data, limits, {"MARK": self.marker}, options.get("cwd"))
+        status, output, errors = process.run(argv, data, limits, {"MARK": self.marker})
         seconds = time.monotonic() - begun
         text = limits.cut(output.text, output.missing)
         return SimpleNamespace(output=text, errors=errors, status=status, seconds=seconds)
@@ -77,8 +77,10 @@ class Endings(Case):
                 self.run_tool([path])
         self.assertIn("format", str(caught.exception))
 
-    def test_it_runs_in_the_given_directory_with_the_given_environment_alone(self):
-        ended = self.python("import os; print(os.getcwd(), sorted(os.environ))", cwd="/")
+    def test_it_runs_in_the_current_directory_with_the_given_environment_alone(self):
+        self.addCleanup(os.chdir, os.getcwd())
+        os.chdir("/")
+        ended = self.python("import os; print(os.getcwd(), sorted(os.environ))")
         self.assertTrue(ended.output.startswith("/ "), ended.output)
         self.assertIn("MARK", ended.output)
         self.assertNotIn("HOME", ended.output)
